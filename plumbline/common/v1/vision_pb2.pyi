@@ -1,0 +1,83 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Image(_message.Message):
+    __slots__ = ("data", "id")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    id: str
+    def __init__(self, data: _Optional[bytes] = ..., id: _Optional[str] = ...) -> None: ...
+
+class Tensor(_message.Message):
+    __slots__ = ("data", "dtype", "shape")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, data: _Optional[bytes] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Mask(_message.Message):
+    __slots__ = ("counts", "height_px", "width_px")
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
+    counts: str
+    height_px: int
+    width_px: int
+    def __init__(self, counts: _Optional[str] = ..., height_px: _Optional[int] = ..., width_px: _Optional[int] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("index", "share", "mask")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    share: float
+    mask: Mask
+    def __init__(self, index: _Optional[int] = ..., share: _Optional[float] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ...) -> None: ...
+
+class ModelVersion(_message.Message):
+    __slots__ = ("name", "version", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class Prediction(_message.Message):
+    __slots__ = ("label", "probabilities", "labels")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    probabilities: _containers.RepeatedScalarFieldContainer[float]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ClassRule(_message.Message):
+    __slots__ = ("class_name", "should_matter", "should_not_matter")
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    SHOULD_MATTER_FIELD_NUMBER: _ClassVar[int]
+    SHOULD_NOT_MATTER_FIELD_NUMBER: _ClassVar[int]
+    class_name: str
+    should_matter: str
+    should_not_matter: str
+    def __init__(self, class_name: _Optional[str] = ..., should_matter: _Optional[str] = ..., should_not_matter: _Optional[str] = ...) -> None: ...
+
+class ClassSpecification(_message.Message):
+    __slots__ = ("task", "rules")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    rules: _containers.RepeatedCompositeFieldContainer[ClassRule]
+    def __init__(self, task: _Optional[str] = ..., rules: _Optional[_Iterable[_Union[ClassRule, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,138 @@
+from plumbline.common.v1 import vision_pb2 as _vision_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AttributionMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTRIBUTION_METHOD_UNSPECIFIED: _ClassVar[AttributionMethod]
+    ATTRIBUTION_METHOD_DEEP_LIFT_SHAP: _ClassVar[AttributionMethod]
+    ATTRIBUTION_METHOD_INTEGRATED_GRADIENTS: _ClassVar[AttributionMethod]
+    ATTRIBUTION_METHOD_INPUT_X_GRADIENT: _ClassVar[AttributionMethod]
+ATTRIBUTION_METHOD_UNSPECIFIED: AttributionMethod
+ATTRIBUTION_METHOD_DEEP_LIFT_SHAP: AttributionMethod
+ATTRIBUTION_METHOD_INTEGRATED_GRADIENTS: AttributionMethod
+ATTRIBUTION_METHOD_INPUT_X_GRADIENT: AttributionMethod
+
+class PredictRequest(_message.Message):
+    __slots__ = ("model", "images")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    images: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Image]
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ...) -> None: ...
+
+class PredictResponse(_message.Message):
+    __slots__ = ("model", "predictions")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    predictions: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Prediction]
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., predictions: _Optional[_Iterable[_Union[_vision_pb2.Prediction, _Mapping]]] = ...) -> None: ...
+
+class SegmentationOptions(_message.Message):
+    __slots__ = ("max_segments", "kept_evidence")
+    MAX_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    max_segments: int
+    kept_evidence: float
+    def __init__(self, max_segments: _Optional[int] = ..., kept_evidence: _Optional[float] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("model", "images", "target_label", "method", "segmentation", "with_overlay")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    WITH_OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    images: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Image]
+    target_label: str
+    method: AttributionMethod
+    segmentation: SegmentationOptions
+    with_overlay: bool
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., target_label: _Optional[str] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ..., with_overlay: _Optional[bool] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("image_id", "image_digest", "prediction", "target_label", "attribution", "segments", "completeness_delta", "overlay_png")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETENESS_DELTA_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_PNG_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    image_digest: str
+    prediction: _vision_pb2.Prediction
+    target_label: str
+    attribution: _vision_pb2.Tensor
+    segments: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Segment]
+    completeness_delta: float
+    overlay_png: bytes
+    def __init__(self, image_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., prediction: _Optional[_Union[_vision_pb2.Prediction, _Mapping]] = ..., target_label: _Optional[str] = ..., attribution: _Optional[_Union[_vision_pb2.Tensor, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[_vision_pb2.Segment, _Mapping]]] = ..., completeness_delta: _Optional[float] = ..., overlay_png: _Optional[bytes] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("model", "explanations", "method", "method_parameters_json", "segmentation")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    METHOD_PARAMETERS_JSON_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    method: AttributionMethod
+    method_parameters_json: str
+    segmentation: SegmentationOptions
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., method_parameters_json: _Optional[str] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ServedModel(_message.Message):
+    __slots__ = ("model", "is_champion", "is_ready", "labels", "provenance_json")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IS_CHAMPION_FIELD_NUMBER: _ClassVar[int]
+    IS_READY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_JSON_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    is_champion: bool
+    is_ready: bool
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    provenance_json: str
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., is_champion: _Optional[bool] = ..., is_ready: _Optional[bool] = ..., labels: _Optional[_Iterable[str]] = ..., provenance_json: _Optional[str] = ...) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ServedModel]
+    def __init__(self, models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ...) -> None: ...
+
+class PublishModelRequest(_message.Message):
+    __slots__ = ("name", "bundle_path", "expected_champion_version", "idempotency_key")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_PATH_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bundle_path: str
+    expected_champion_version: int
+    idempotency_key: str
+    def __init__(self, name: _Optional[str] = ..., bundle_path: _Optional[str] = ..., expected_champion_version: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class PublishModelResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,105 @@
+"""The record: immutable objects under relative paths, each created exactly once.
+
+A folder for now. Creation is exclusive and atomic (written aside, then linked into place), so two writers can race for a name
+and exactly one wins: that is how a job's state moves without a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound
+
+
+class ArtifactStore:
+    """Objects in a folder. Paths are relative, with '/', and can't leave the root."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(root).resolve()
+
+    def local_path(self, path: str) -> Path:
+        """Where `path` lies on disk; it need not exist.
+
+        Raises
+        ------
+        InvalidInput
+            When `path` is empty, absolute or leaves the root.
+        """
+        pure = PurePosixPath(path)
+        if not path or pure.is_absolute() or ".." in pure.parts or "\x00" in path:
+            raise InvalidInput("path", "expected a relative path below the store's root, without '..'")
+        full = (self._root / pure).resolve()
+        if not full.is_relative_to(self._root):
+            raise InvalidInput("path", "leads out of the store")
+        return full
+
+    def create(self, path: str, content: bytes) -> None:
+        """Write a new object.
+
+        Raises
+        ------
+        AlreadyExists
+            When there is one under this path; it is left as it is.
+        """
+        target = self.local_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=".new-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(aside, target)
+        except FileExistsError as error:
+            raise AlreadyExists(f"{path}: there is such an object, and objects never change") from error
+        finally:
+            os.unlink(aside)
+
+    def create_folder(self, path: str, source: Path) -> None:
+        """Copy the folder `source` to a new `path`, all of it or nothing.
+
+        Raises
+        ------
+        AlreadyExists
+            When there is something under this path.
+        """
+        target = self.local_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+        try:
+            shutil.copytree(source, aside, dirs_exist_ok=True)
+            aside.chmod(0o755)
+            os.rename(aside, target)
+        except OSError as error:
+            if target.exists():
+                raise AlreadyExists(f"{path}: there is such a folder, and objects never change") from error
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def read(self, path: str) -> bytes:
+        """The object's bytes.
+
+        Raises
+        ------
+        NotFound
+            When there is none.
+        """
+        try:
+            return self.local_path(path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFound(f"{path}: no such object") from error
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object or folder under `path`."""
+        return self.local_path(path).exists()
+
+    def list(self, path: str) -> Iterator[str]:
+        """Names directly below the folder `path`, sorted; none when it does not exist."""
+        folder = self.local_path(path)
+        if folder.is_dir():
+            yield from sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".new-"))

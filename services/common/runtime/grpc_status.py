@@ -1,0 +1,119 @@
+"""The one table from error kind to gRPC status, and the two places that use it.
+
+`ErrorInterceptor` (server) turns a `ServiceError` into a status with `google.rpc` details; `from_rpc_error` (client) turns
+a neighbour's status back into a `ServiceError`. Handlers never set a code.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from services.common.runtime import errors
+
+log = logging.getLogger(__name__)
+
+CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {
+    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.BadModelOutput: grpc.StatusCode.INTERNAL,
+}
+DEFAULT_RETRY_AFTER_S = 1.0
+_DETAILS_KEY = "grpc-status-details-bin"
+_DOMAIN = "plumbline"
+
+
+def to_status(error: errors.ServiceError) -> status_pb2.Status:
+    """`error` as a rich status: reason always, field violations and retry advice where they apply."""
+    code = CODES[type(error)]
+    status = status_pb2.Status(code=code.value[0], message=error.message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.kind, domain=_DOMAIN))
+    if isinstance(error, errors.InvalidInput):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, (errors.Overloaded, errors.Unavailable)):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int((error.retry_after_s or DEFAULT_RETRY_AFTER_S) * 1e9))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def from_rpc_error(error: grpc.RpcError, neighbour: str) -> errors.ServiceError:
+    """What a failed call to `neighbour` means to us; its words are kept."""
+    by_code = {code: kind for kind, code in CODES.items() if kind is not errors.BadModelOutput}
+    kind = by_code.get(error.code(), errors.Unavailable)
+    text = f"{neighbour}: {error.details()}"
+    if kind is errors.InvalidInput:
+        return errors.InvalidInput(neighbour, error.details() or "refused the request")
+    return kind(text)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Lets handlers raise: the caller's mistakes are INFO without a stack, bugs are INTERNAL with a request id."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(details)
+        if handler is None or handler.request_streaming:
+            return handler
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        method = details.method
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream, method), **serializers)
+        return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary, method), **serializers)
+
+
+def _guard_unary(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await behaviour(request, context)
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return guarded
+
+
+def _guard_stream(behaviour: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return guarded
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> None:
+    if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
+        raise error
+    if isinstance(error, errors.ServiceError):
+        status = to_status(error)
+        log.info("request refused", extra={"method": method, "kind": error.kind})
+    else:
+        request_id = uuid.uuid4().hex
+        status = status_pb2.Status(
+            code=grpc.StatusCode.INTERNAL.value[0], message=f"internal error, request {request_id}"
+        )
+        log.error("request failed", exc_info=error, extra={"method": method, "request_id": request_id})
+    code = next(c for c in grpc.StatusCode if c.value[0] == status.code)
+    await context.abort(code, status.message, trailing_metadata=((_DETAILS_KEY, status.SerializeToString()),))

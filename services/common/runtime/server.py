@@ -1,0 +1,61 @@
+"""The life of a gRPC server: health, reflection, errors as statuses, graceful drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.runtime.grpc_status import ErrorInterceptor
+from services.common.runtime.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+
+def build_server(
+    settings: ServiceSettings, services: Sequence[str]
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    """A server with the error interceptor, health of each of `services` (full names) and reflection; not yet listening."""
+    server = grpc.aio.server(
+        interceptors=[ErrorInterceptor()],
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    return server, health_servicer
+
+
+async def serve(
+    settings: ServiceSettings,
+    services: Sequence[str],
+    register: Callable[[grpc.aio.Server], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the calls in flight within `settings.drain_s`.
+
+    `services` are full service names, for health and reflection; `register` adds the servicers.
+    """
+    server, health_servicer = build_server(settings, services)
+    register(server)
+    if not server.add_insecure_port(settings.listen):
+        raise OSError(f"listen: cannot bind {settings.listen}")
+    await server.start()
+    for name in ("", *services):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("serving", extra={"listen": settings.listen})
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    log.info("draining", extra={"drain_s": settings.drain_s})
+    await health_servicer.enter_graceful_shutdown()
+    await server.stop(settings.drain_s)

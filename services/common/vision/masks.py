@@ -1,0 +1,50 @@
+"""Pixel sets as COCO run-length encodings, the form in which masks travel and are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from pycocotools import mask as coco
+
+from services.common.runtime.errors import InvalidInput
+
+
+def encode_mask(mask: np.ndarray) -> str:
+    """COCO compressed RLE counts of a boolean (height, width) mask."""
+    return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
+
+
+def decode_mask(counts: str, height_px: int, width_px: int, field: str = "mask") -> np.ndarray:
+    """The boolean (height, width) mask behind `counts`.
+
+    Raises
+    ------
+    InvalidInput
+        When `counts` is no run-length encoding of height × width pixels.
+    """
+    if height_px < 1 or width_px < 1:
+        raise InvalidInput(field, f"expected a positive size, got {height_px}×{width_px}")
+    if _pixel_count(counts, field) != height_px * width_px:
+        raise InvalidInput(f"{field}.counts", f"expected a run-length encoding of {height_px}×{width_px} pixels")
+    return coco.decode({"size": [height_px, width_px], "counts": counts.encode("ascii")}).astype(bool)
+
+
+def _pixel_count(counts: str, field: str) -> int:
+    """Sum of the runs. Checked before decoding, because the C decoder writes past its buffer on runs that are too long."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or shift > 30:
+            raise InvalidInput(f"{field}.counts", "not a COCO compressed run-length encoding")
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            if code & 0x10:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            if runs[-1] < 0:
+                raise InvalidInput(f"{field}.counts", "not a COCO compressed run-length encoding")
+            value = shift = 0
+    if shift:
+        raise InvalidInput(f"{field}.counts", "run-length encoding ends in the middle of a number")
+    return sum(runs)

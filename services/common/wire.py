@@ -1,0 +1,73 @@
+"""Shared messages of `plumbline.common.v1` to our own types and back; no other common module knows protobuf types."""
+
+from __future__ import annotations
+
+from plumbline.common.v1 import critique_pb2, vision_pb2
+from services.common.runtime.errors import InvalidInput
+from services.common.vision.class_specification import ClassRule, ClassSpecification
+from services.common.vision.critique import Critique, Provenance
+from services.common.vision.explanation import Segment
+from services.common.vision.masks import decode_mask, encode_mask
+
+
+def segment_to_proto(segment: Segment) -> vision_pb2.Segment:
+    height, width = segment.mask.shape
+    mask = vision_pb2.Mask(counts=encode_mask(segment.mask), height_px=height, width_px=width)
+    return vision_pb2.Segment(index=segment.index, share=segment.share, mask=mask)
+
+
+def segment_from_proto(segment: vision_pb2.Segment, field: str) -> Segment:
+    """The segment, its mask decoded; `InvalidInput` at `field` when a value is out of range."""
+    if segment.index < 1:
+        raise InvalidInput(f"{field}.index", f"expected a number from 1, got {segment.index}")
+    if not 0 <= segment.share <= 1:
+        raise InvalidInput(f"{field}.share", f"expected a share from 0 to 1, got {segment.share}")
+    mask = decode_mask(segment.mask.counts, segment.mask.height_px, segment.mask.width_px, f"{field}.mask")
+    return Segment(segment.index, segment.share, mask)
+
+
+def specification_from_proto(
+    message: vision_pb2.ClassSpecification, field: str = "specification"
+) -> ClassSpecification:
+    """The specification; `InvalidInput` below `field` when it is incomplete."""
+    rules = tuple(ClassRule(rule.class_name, rule.should_matter, rule.should_not_matter) for rule in message.rules)
+    try:
+        return ClassSpecification(message.task, rules)
+    except InvalidInput as error:
+        raise error.below(field) from error
+
+
+def specification_to_proto(specification: ClassSpecification) -> vision_pb2.ClassSpecification:
+    rules = [
+        vision_pb2.ClassRule(
+            class_name=rule.class_name, should_matter=rule.should_matter, should_not_matter=rule.should_not_matter
+        )
+        for rule in specification.rules
+    ]
+    return vision_pb2.ClassSpecification(task=specification.task, rules=rules)
+
+
+def critique_to_proto(critique: Critique) -> critique_pb2.Critique:
+    verdicts = [
+        critique_pb2.SegmentVerdict(
+            segment_index=verdict.segment_index,
+            verdict=critique_pb2.Verdict.Value(f"VERDICT_{verdict.verdict.value}"),
+            share=verdict.share,
+            mask=vision_pb2.Mask(
+                counts=verdict.mask.counts, height_px=verdict.mask.size[0], width_px=verdict.mask.size[1]
+            ),
+        )
+        for verdict in critique.verdicts
+    ]
+    return critique_pb2.Critique(
+        image_id=critique.image_id,
+        image_digest=critique.image_digest,
+        true_label=critique.true_label,
+        reasons=critique.reasons,
+        verdicts=verdicts,
+        failure=critique.failure,
+    )
+
+
+def provenance_to_proto(provenance: Provenance) -> critique_pb2.Provenance:
+    return critique_pb2.Provenance(**provenance.model_dump())
