@@ -1,0 +1,138 @@
+"""Training batches: panels, dense targets per cell, and token sequences with labels on the answer only."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from services.lvlm.domain.panels import render_panels
+from services.lvlm.nano import answers, prompting, things
+from services.lvlm.nano.building import CELL_COUNT, END, IMAGE_PX, PATCH_PX
+from services.lvlm.nano.draw import read_covered
+from services.lvlm.nano.segments import MAX_SEGMENT_COUNT
+from services.lvlm.nano.sentences import Specification, draw_specification
+
+IGNORED = -100
+PANELS = ("picture", "overlay")
+JOINT_COUNT = (MAX_SEGMENT_COUNT + 1) * things.THING_COUNT  # classes of an overlay cell: segment x thing
+CLAUSE = re.compile(r"(, which[^.]*)?\.")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question with its answer; `learned` are the spans of the answer that carry a label (None: all of it)."""
+
+    prompt: str
+    answer: str
+    learned: tuple[tuple[int, int], ...] | None = None
+
+
+def render_record(record: np.ndarray, tint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Panels and dense targets of a record.
+
+    Shapes: panels (2, 3, 128, 128) float32 in -1..1; cover share per cell (64, things); joint share per cell of
+    segment and thing (64, 7 * things), packed behind the cover share along the last axis.
+    """
+    side = int(record["side_px"])
+    picture = record["picture"][:side, :side]
+    if tint is not None:
+        picture = (picture[:, :, None] * tint).astype(np.uint8)
+    numbers, cover = record["numbers"][:side, :side], record["cover"][:side, :side]
+    masks = [numbers == number for number in range(1, int(record["segment_count"]) + 1)]
+    images = render_panels(picture, masks, PANELS, IMAGE_PX)
+    panels = np.stack([np.asarray(image, dtype=np.float32).transpose(2, 0, 1) for image in images]) / 127.5 - 1
+    nearest = np.minimum((np.arange(IMAGE_PX) + 0.5) * side / IMAGE_PX, side - 1).astype(int)
+    big_cover = cover[nearest][:, nearest].astype(int)
+    joint = numbers[nearest][:, nearest].astype(int) * things.THING_COUNT + big_cover
+    return panels, np.concatenate([_share(big_cover, things.THING_COUNT), _share(joint, JOINT_COUNT)], axis=1)
+
+
+def _share(codes: np.ndarray, code_count: int) -> np.ndarray:
+    """Share of each code in each cell. Shapes: codes (128, 128) to (64, code_count)."""
+    cells = IMAGE_PX // PATCH_PX
+    by_cell = codes.reshape(cells, PATCH_PX, cells, PATCH_PX).transpose(0, 2, 1, 3).reshape(CELL_COUNT, -1)
+    offset = by_cell + np.arange(CELL_COUNT)[:, None] * code_count
+    counts = np.bincount(offset.ravel(), minlength=CELL_COUNT * code_count)
+    return counts.reshape(CELL_COUNT, code_count).astype(np.float32) / PATCH_PX**2
+
+
+def draw_tint(rng: np.random.Generator) -> np.ndarray | None:
+    """A colour cast for one picture in twelve. Shapes: (3,)."""
+    return rng.uniform(0.4, 1.0, 3) if rng.random() < 0.08 else None
+
+
+def seen_in(record: np.ndarray) -> list[int]:
+    """The things in a record's picture."""
+    side = int(record["side_px"])
+    return [int(code) for code in np.unique(record["cover"][:side, :side]) if code != things.BACKGROUND]
+
+
+def draw_picture_question(rng: np.random.Generator, record: np.ndarray, split: str) -> Example:
+    """Ask for a critique, now and then for a description."""
+    seen, covered = seen_in(record), read_covered(record)
+    if rng.random() < 0.12:
+        return Example(prompting.describe_prompt(len(covered)), answers.describe(seen, covered))
+    specification = draw_specification(rng, split, seen)
+    return Example(
+        prompting.critic_prompt(specification, len(covered)), answers.criticise(seen, covered, specification)
+    )
+
+
+def draw_text_question(rng: np.random.Generator, split: str) -> Example:
+    """Ask for verdicts on a critique, or for a critique's clauses with the sight given."""
+    seen, covered = draw_sight(rng)
+    specification = draw_specification(rng, split, seen)
+    critique = answers.criticise(seen, covered, specification)
+    kind = rng.random()
+    if kind < 0.4:
+        spans = tuple((match.start(), match.end()) for match in CLAUSE.finditer(critique) if match.start() > 0)
+        return Example(prompting.critic_prompt(specification, len(covered)), critique, spans[1:])
+    if kind < 0.5:  # a critic that does not argue: the judge reads the specification itself
+        critique = answers.describe(seen, covered)
+    return Example(
+        prompting.judge_prompt(specification, critique, len(covered)), answers.judge(covered, specification)
+    )
+
+
+def draw_sight(rng: np.random.Generator) -> tuple[list[int], list[tuple[int, ...]]]:
+    """Things seen and covered, without a picture."""
+    if rng.random() < 0.05:
+        return [things.UNKNOWN], [(things.UNKNOWN,)] * int(rng.integers(1, MAX_SEGMENT_COUNT + 1))
+    seen = [things.DIGIT] if rng.random() < 0.9 else []
+    decoys = rng.choice(things.SHAPES, int(rng.integers(0, 3)), replace=False)
+    seen += [things.SQUARE if rng.random() < 0.4 else int(code) for code in decoys]
+    seen = sorted(set(seen))
+    pool = [things.BACKGROUND, *seen, *seen]
+    covered: list[tuple[int, ...]] = []
+    for _ in range(int(rng.integers(1, MAX_SEGMENT_COUNT + 1))):
+        pair = rng.choice(pool, 2)
+        is_mixed = pair[0] != pair[1] and rng.random() < 0.25
+        covered.append((int(pair[0]), int(pair[1])) if is_mixed else (int(pair[0]),))
+    return seen, covered
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels, padded right. Shapes: both (example, token) int64."""
+    prompts = [prompting.with_images(example.prompt, image_count, is_expanded=True) for example in examples]
+    heads = tokenizer(prompts)["input_ids"]
+    tails = tokenizer([e.answer + END for e in examples], return_offsets_mapping=True)
+    rows = []
+    for example, head, tail, offsets in zip(
+        examples, heads, tails["input_ids"], tails["offset_mapping"], strict=True
+    ):
+        labels = [
+            token if example.learned is None or any(a <= start < b for a, b in example.learned) else IGNORED
+            for token, (start, _) in zip(tail, offsets, strict=True)
+        ]
+        rows.append((head + tail, [IGNORED] * len(head) + labels))
+    length = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    labels = torch.full((len(rows), length), IGNORED)
+    for index, (row_ids, row_labels) in enumerate(rows):
+        ids[index, : len(row_ids)] = torch.tensor(row_ids)
+        labels[index, : len(row_labels)] = torch.tensor(row_labels)
+    return ids, labels

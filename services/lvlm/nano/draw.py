@@ -1,0 +1,74 @@
+"""Draw scenes ahead of time into shards of plain arrays, so that training spends its time on training.
+
+Run: python -m services.lvlm.nano.draw --cache DIR --shards N [--first I]
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from services.lvlm.nano.scenes import draw_scene
+from services.lvlm.nano.segments import MAX_SEGMENT_COUNT, draw_segments
+
+SHARD_SCENES = 2000
+SIDE_MAX_PX = 64
+NO_THING = 255
+
+# One drawn scene with one cut into segments; smaller pictures stand in the top left corner.
+RECORD = np.dtype(
+    [
+        ("picture", np.uint8, (SIDE_MAX_PX, SIDE_MAX_PX)),
+        ("cover", np.uint8, (SIDE_MAX_PX, SIDE_MAX_PX)),
+        ("numbers", np.uint8, (SIDE_MAX_PX, SIDE_MAX_PX)),
+        ("side_px", np.uint8),
+        ("segment_count", np.uint8),
+        ("covered", np.uint8, (MAX_SEGMENT_COUNT, 2)),
+    ]
+)
+
+
+def draw_shard(seed: int, split: str, scene_count: int = SHARD_SCENES) -> np.ndarray:
+    """Draw records of a split; each picture comes twice, with different evidence."""
+    rng = np.random.default_rng(seed)
+    records = np.zeros(scene_count, dtype=RECORD)
+    for index in range(scene_count):
+        if index % 2 == 0:
+            scene = draw_scene(rng, split)
+        segments = draw_segments(rng, scene.cover)
+        side = scene.picture.shape[0]
+        record = records[index]
+        record["picture"][:side, :side] = scene.picture
+        record["cover"][:side, :side] = scene.cover
+        record["numbers"][:side, :side] = segments.numbers
+        record["side_px"], record["segment_count"] = side, len(segments.covered)
+        record["covered"][:] = NO_THING
+        for number, covered in enumerate(segments.covered):
+            record["covered"][number, : len(covered)] = covered
+    return records
+
+
+def read_covered(record: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """The things each segment of a record covers, as `segments.name_segments` gave them."""
+    rows = record["covered"][: int(record["segment_count"])]
+    return tuple(tuple(int(code) for code in row if code != NO_THING) for row in rows)
+
+
+def main() -> None:
+    """Write the missing shards."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--shards", type=int, required=True)
+    parser.add_argument("--first", type=int, default=0)
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    for index in range(arguments.first, arguments.first + arguments.shards):
+        path = arguments.cache / f"train-{index:04d}.npy"
+        if not path.exists():
+            partial = path.with_suffix(".partial.npy")
+            np.save(partial, draw_shard(1000 + index, "train"))
+            partial.rename(path)
+
+
+if __name__ == "__main__":
+    main()

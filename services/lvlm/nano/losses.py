@@ -1,0 +1,71 @@
+"""Training losses: dense heads on the vision tower's cells, and the answer tokens."""
+
+import torch
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from services.lvlm.nano import things
+from services.lvlm.nano.batches import IGNORED, JOINT_COUNT
+from services.lvlm.nano.stream import QUESTIONS_PER_PICTURE, StepBatch
+
+BACKGROUND_WEIGHT = 0.4
+DECOY_WEIGHT = 3.0  # decoys cover few cells and must count all the same
+
+
+class DenseHeads(nn.Module):
+    """Training-only heads: what covers a cell of the picture; segment and thing of a cell of the overlay."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.cover = nn.Linear(width, things.THING_COUNT)
+        self.joint = nn.Linear(width, JOINT_COUNT)
+        weights = torch.ones(things.THING_COUNT)
+        weights[things.BACKGROUND] = BACKGROUND_WEIGHT
+        weights[list(things.SHAPES)] = DECOY_WEIGHT
+        self.register_buffer("cover_weights", weights, persistent=False)
+        joint_weights = weights.repeat(JOINT_COUNT // things.THING_COUNT)
+        joint_weights[: things.THING_COUNT] *= BACKGROUND_WEIGHT  # outside every segment
+        self.register_buffer("joint_weights", joint_weights, persistent=False)
+
+    def forward(self, cells: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Weighted cross-entropy against shares. Shapes: cells (record, 2, 64, width); targets (record, 64, classes)."""
+        cells = self.norm(cells)
+        cover, joint = targets.split([things.THING_COUNT, JOINT_COUNT], dim=2)
+        loss = _soft_loss(self.cover(cells[:, 0]), cover, self.cover_weights)
+        return loss + _soft_loss(self.joint(cells[:, 1]), joint, self.joint_weights)
+
+
+def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Tensor:
+    """Features of the vision tower as the model itself uses them. Shapes: (record, 2, 64, width)."""
+    outputs = model.model.vision_tower(panels.flatten(0, 1), output_hidden_states=True)
+    features = outputs.hidden_states[model.config.vision_feature_layer]
+    return features.unflatten(0, panels.shape[:2])
+
+
+def picture_loss(model: LlavaForConditionalGeneration, cells: torch.Tensor, batch: StepBatch) -> torch.Tensor:
+    """Loss on the answers to questions with pictures; each picture is looked at once for all its questions."""
+    features = model.model.multi_modal_projector(cells)  # (record, 2, 64, text width)
+    repeated = features.repeat_interleave(QUESTIONS_PER_PICTURE, dim=0)
+    embeddings = model.get_input_embeddings()(batch.picture_ids)
+    is_image = (batch.picture_ids == model.config.image_token_id).unsqueeze(-1)
+    embeddings = embeddings.masked_scatter(is_image, repeated.to(embeddings.dtype))
+    return answer_loss(model, embeddings, batch.picture_labels)
+
+
+def text_loss(model: LlavaForConditionalGeneration, batch: StepBatch) -> torch.Tensor:
+    """Loss on the answers to questions without pictures."""
+    return answer_loss(model, model.get_input_embeddings()(batch.text_ids), batch.text_labels)
+
+
+def answer_loss(model: LlavaForConditionalGeneration, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy on labelled tokens only. Padding stands right, so the causal mask alone hides it."""
+    hidden = model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+    is_next = labels[:, 1:] != IGNORED
+    logits = model.lm_head(hidden[:, :-1][is_next])  # (labelled token, vocabulary)
+    return nn.functional.cross_entropy(logits.float(), labels[:, 1:][is_next])
+
+
+def _soft_loss(logits: torch.Tensor, shares: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    weighted = shares * weights
+    return -(weighted * logits.float().log_softmax(dim=-1)).sum() / weighted.sum()

@@ -1,0 +1,149 @@
+"""Stand-in evidence and its segments: what an attribution map and its Gaussian mixture look like on a drawn scene."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from services.lvlm.nano import things
+
+PURE_RATIO = 0.6  # from this share of a segment's evidence on, one thing names the segment
+KEPT_RATIO = 0.95  # a segment keeps its smallest set of pixels holding this share of its evidence
+MIN_SHARE_RATIO = 0.03  # segments with less of the whole evidence are dropped
+MAX_SEGMENT_COUNT = 6
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments of one map. Shapes: numbers (height, width) uint8, 0 = none, segments start at 1.
+
+    `covered` names, per segment, one thing or the two it mixes (the larger first).
+    """
+
+    numbers: np.ndarray
+    covered: tuple[tuple[int, ...], ...]
+
+
+def draw_evidence(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """Positive evidence as a small network shows it: on the things, patchy, with speckle. Sums to 1."""
+    evidence = np.zeros(cover.shape)
+    present = [code for code in np.unique(cover) if code != things.BACKGROUND]
+    weights = rng.dirichlet(np.full(max(1, len(present)), 0.8))
+    for code, weight in zip(present, weights, strict=False):
+        evidence += max(weight, 0.05) * _patchy(rng, cover == code)
+    speckle_ratio = rng.beta(1.2, 2.0) if present else 1.0
+    evidence = evidence / max(evidence.sum(), 1e-9) * (1 - speckle_ratio)
+    evidence += speckle_ratio * _speckle(rng, cover.shape)
+    if rng.random() < 0.25:
+        evidence = ndimage.gaussian_filter(evidence, rng.uniform(0.4, 0.9))
+    return evidence / evidence.sum()
+
+
+def segment_evidence(
+    rng: np.random.Generator, evidence: np.ndarray, segment_count: int, step_count: int = 8
+) -> np.ndarray:
+    """Fit Gaussians to the evidence and keep each tile's heavy pixels. Shapes: (height, width) uint8 numbers."""
+    rows, columns = np.nonzero(evidence > evidence.max() * 1e-3)
+    weights = evidence[rows, columns]
+    points = np.stack([rows, columns], axis=1) / evidence.shape[0]  # (pixel, 2)
+    owner = _fit_gaussians(rng, points, weights / weights.sum(), segment_count, step_count)
+    numbers = np.zeros(evidence.shape, dtype=np.uint8)
+    shares = np.bincount(owner, weights=weights, minlength=segment_count) / weights.sum()
+    order = np.argsort(-shares) if rng.random() < 0.7 else rng.permutation(segment_count)
+    number = 0
+    for index in order:
+        members = np.flatnonzero(owner == index)
+        if shares[index] < MIN_SHARE_RATIO or members.size < 2:
+            continue
+        number += 1
+        heavy = members[np.argsort(-weights[members])]
+        mass = np.cumsum(weights[heavy])
+        kept = heavy[: int(np.searchsorted(mass, KEPT_RATIO * mass[-1])) + 1]
+        numbers[rows[kept], columns[kept]] = number
+    return numbers
+
+
+def name_segments(numbers: np.ndarray, evidence: np.ndarray, cover: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """Truth of each segment: the thing holding most of its evidence, or the two largest where none holds enough."""
+    near = _grow(cover)
+    covered = []
+    for number in range(1, int(numbers.max()) + 1):
+        inside = numbers == number
+        shares = np.bincount(near[inside], weights=evidence[inside], minlength=things.THING_COUNT)
+        order = np.argsort(-shares)
+        is_pure = shares[order[0]] >= PURE_RATIO * shares.sum()
+        covered.append((int(order[0]),) if is_pure else (int(order[0]), int(order[1])))
+    return tuple(covered)
+
+
+def draw_segments(rng: np.random.Generator, cover: np.ndarray) -> Segments:
+    """Draw evidence for the scene, cut it into segments and name them."""
+    evidence = draw_evidence(rng, cover)
+    numbers = segment_evidence(rng, evidence, int(rng.integers(2, MAX_SEGMENT_COUNT + 1)))
+    return Segments(numbers, name_segments(numbers, evidence, cover))
+
+
+def _grow(cover: np.ndarray) -> np.ndarray:
+    """Let every thing reach one pixel into the background, decoys before the digit."""
+    grown = ndimage.grey_dilation(cover, size=(3, 3))
+    return np.where(cover == things.BACKGROUND, grown, cover)
+
+
+def _patchy(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    if rng.random() < 0.2:
+        mask = ndimage.binary_dilation(mask)
+    values = mask * rng.gamma(rng.uniform(0.4, 3.0), 1.0, mask.shape)
+    if rng.random() < 0.4:
+        field = ndimage.gaussian_filter(rng.normal(size=mask.shape), 3)
+        part = values * (field > np.quantile(field, rng.uniform(0.1, 0.6)))
+        values = part if part.sum() > 0 else values
+    if rng.random() < 0.2:
+        values = ndimage.gaussian_filter(values, 0.7)
+    return values / max(values.sum(), 1e-9)
+
+
+def _speckle(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    speckle = rng.gamma(rng.uniform(0.08, 0.6), 1.0, shape)
+    if rng.random() < 0.5:  # maps taken against real baselines speckle where digits usually lie
+        rows, columns = (np.indices(shape) - np.array(shape)[:, None, None] / 2) / shape[0]
+        speckle *= np.exp(-(rows**2 + columns**2) / (2 * rng.uniform(0.15, 0.35) ** 2))
+    return speckle / speckle.sum()
+
+
+def _fit_gaussians(
+    rng: np.random.Generator, points: np.ndarray, weights: np.ndarray, count: int, step_count: int
+) -> np.ndarray:
+    """Weighted expectation-maximisation with full covariances; returns the owner of each point."""
+    means = points[_spread_seeds(rng, points, weights, count)]
+    covariances = np.tile(np.eye(2) * 0.03, (count, 1, 1))
+    shares = np.full(count, 1 / count)
+    for _ in range(step_count):
+        responsibility = _responsibility(points, means, covariances, shares)  # (pixel, component)
+        weighted = responsibility * weights[:, None]
+        shares = weighted.sum(axis=0) + 1e-9
+        means = weighted.T @ points / shares[:, None]
+        offsets = points[:, None, :] - means
+        covariances = np.einsum("pk,pki,pkj->kij", weighted, offsets, offsets) / shares[:, None, None]
+        covariances += np.eye(2) * 4e-4
+    return _responsibility(points, means, covariances, shares).argmax(axis=1)
+
+
+def _spread_seeds(rng: np.random.Generator, points: np.ndarray, weights: np.ndarray, count: int) -> list[int]:
+    seeds = [int(rng.choice(len(points), p=weights))]
+    for _ in range(count - 1):
+        distance = ((points[:, None] - points[seeds]) ** 2).sum(axis=2).min(axis=1)
+        odds = weights * distance + 1e-12
+        seeds.append(int(rng.choice(len(points), p=odds / odds.sum())))
+    return seeds
+
+
+def _responsibility(
+    points: np.ndarray, means: np.ndarray, covariances: np.ndarray, shares: np.ndarray
+) -> np.ndarray:
+    offsets = points[:, None, :] - means  # (pixel, component, 2)
+    inverse = np.linalg.inv(covariances)
+    distance = np.einsum("pki,kij,pkj->pk", offsets, inverse, offsets)
+    log_density = np.log(shares) - 0.5 * (distance + np.log(np.linalg.det(covariances)))
+    log_density -= log_density.max(axis=1, keepdims=True)
+    density = np.exp(log_density)
+    return density / density.sum(axis=1, keepdims=True)

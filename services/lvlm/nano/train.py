@@ -1,0 +1,184 @@
+"""Train `nano` from scratch on a CPU.
+
+Run: python -m services.lvlm.nano.train --out DIR --work DIR --minutes N [--resume]
+
+Stage 1 teaches the vision tower what covers each cell; stage 2 adds language and keeps the dense heads as a helper.
+The schedule follows the clock: warm-up, plateau, decay over the last third of each stage. `--work` holds the drawn
+shards, the state to resume from and the log; `--out` receives the averaged weights as a `transformers` folder.
+"""
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from services.lvlm.nano import batches, building, losses
+from services.lvlm.nano.stream import DrawnStream, StepBatch, open_stream
+
+EYES_RATIO = 0.1  # share of the time given to stage 1
+PEAK_RATE = 1.5e-3
+WARM_UP_RATIO = 0.02
+DECAY_RATIO = 0.34
+FINAL_RATE_RATIO = 0.02
+AVERAGE_DECAY = 0.998
+DENSE_WEIGHT = 0.5
+TOKENIZER_TEXT_COUNT = 20000
+LOG_STEPS = 20
+
+
+@dataclass
+class Run:
+    """All that a resumed run needs."""
+
+    model: LlavaForConditionalGeneration
+    heads: losses.DenseHeads
+    average: LlavaForConditionalGeneration
+    optimizer: torch.optim.Optimizer
+    elapsed_s: float = 0.0
+    step: int = 0
+    recent: dict[str, list[float]] = field(default_factory=dict)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--save-minutes", type=float, default=4.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    tokenizer = _open_tokenizer(arguments.work / "tokenizer", arguments.seed)
+    run = _open_run(tokenizer, arguments.seed)
+    if arguments.resume and (arguments.work / "state.pt").exists():
+        _load(run, arguments.work / "state.pt")
+    _train(run, tokenizer, arguments)
+    _save(run, tokenizer, arguments)
+
+
+def _open_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
+    if not folder.exists():
+        rng = np.random.default_rng(seed)
+        questions = (batches.draw_text_question(rng, "train") for _ in range(TOKENIZER_TEXT_COUNT))
+        building.train_tokenizer(q.prompt + "\n" + q.answer for q in questions).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _open_run(tokenizer: PreTrainedTokenizerFast, seed: int) -> Run:
+    model = building.build_model(tokenizer, seed)
+    heads = losses.DenseHeads(model.config.vision_config.hidden_size)
+    parameters = [*model.parameters(), *heads.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
+    return Run(model, heads, copy.deepcopy(model).requires_grad_(False), optimizer)
+
+
+def _train(run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace) -> None:
+    total_s = arguments.minutes * 60
+    saved_s = run.elapsed_s
+    for is_eyes, begin_s, end_s in ((True, 0.0, EYES_RATIO * total_s), (False, EYES_RATIO * total_s, total_s)):
+        stream = None
+        while run.elapsed_s < end_s:
+            started = time.monotonic()
+            if stream is None:
+                stream = _open_stage(run, tokenizer, arguments, is_eyes)
+            rate = PEAK_RATE * _rate_ratio((run.elapsed_s - begin_s) / (end_s - begin_s))
+            _step(run, next(stream), is_eyes, rate)
+            run.elapsed_s += time.monotonic() - started
+            run.step += 1
+            if run.step % LOG_STEPS == 0:
+                _log(run, arguments.work / "log.jsonl", is_eyes, rate)
+            if run.elapsed_s - saved_s > arguments.save_minutes * 60:
+                saved_s = run.elapsed_s
+                _save(run, tokenizer, arguments)
+
+
+def _open_stage(
+    run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace, is_eyes: bool
+) -> Iterator[StepBatch]:
+    record_count, text_count = (48, 0) if is_eyes else (16, 16)
+    seed = arguments.seed * 1_000_003 + run.step
+    return open_stream(DrawnStream(arguments.work, tokenizer, record_count, text_count, seed))
+
+
+def _rate_ratio(progress: float) -> float:
+    warm = min(1.0, progress / WARM_UP_RATIO + 0.01)
+    fall = min(1.0, max(0.0, (1 - progress) / DECAY_RATIO))
+    return warm * max(FINAL_RATE_RATIO, fall)
+
+
+def _step(run: Run, batch: StepBatch, is_eyes: bool, rate: float) -> None:
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    parts: dict[str, torch.Tensor] = {}
+    with torch.autocast("cpu", torch.bfloat16):
+        cells = losses.look(run.model, batch.panels)
+        parts["dense"] = run.heads(cells, batch.targets)
+        if not is_eyes:
+            parts["picture"] = losses.picture_loss(run.model, cells, batch)
+            parts["text"] = losses.text_loss(run.model, batch)
+    loss = sum(part * (DENSE_WEIGHT if name == "dense" and not is_eyes else 1.0) for name, part in parts.items())
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for g in run.optimizer.param_groups for p in g["params"]], 1.0)
+    run.optimizer.step()
+    decay = min(AVERAGE_DECAY, (run.step + 1) / (run.step + 10))
+    with torch.no_grad():
+        for slow, fast in zip(run.average.parameters(), run.model.parameters(), strict=True):
+            slow.lerp_(fast, 1 - decay)
+    for name, part in parts.items():
+        run.recent.setdefault(name, []).append(float(part.detach()))
+
+
+def _log(run: Run, path: Path, is_eyes: bool, rate: float) -> None:
+    means = {f"{name}_loss": round(sum(values) / len(values), 4) for name, values in run.recent.items()}
+    entry = {"step": run.step, "elapsed_s": round(run.elapsed_s, 1), "stage": 1 if is_eyes else 2, "rate": rate}
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(entry | means) + "\n")
+    run.recent.clear()
+
+
+def _save(run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace) -> None:
+    state = {
+        "model": run.model.state_dict(),
+        "heads": run.heads.state_dict(),
+        "average": run.average.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "elapsed_s": run.elapsed_s,
+        "step": run.step,
+    }
+    partial = arguments.work / "state.partial.pt"
+    torch.save(state, partial)
+    partial.replace(arguments.work / "state.pt")
+    export(run.average, tokenizer, arguments.out)
+
+
+def export(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a `transformers` folder with bfloat16 weights."""
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    building.build_processor(tokenizer).save_pretrained(folder)
+
+
+def _load(run: Run, path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    run.model.load_state_dict(state["model"])
+    run.heads.load_state_dict(state["heads"])
+    run.average.load_state_dict(state["average"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.elapsed_s, run.step = state["elapsed_s"], state["step"]
+
+
+if __name__ == "__main__":
+    main()
