@@ -12,7 +12,7 @@ from services.lvlm.nano import answers, prompting, things
 from services.lvlm.nano.building import CELL_COUNT, END, IMAGE_PX, PATCH_PX
 from services.lvlm.nano.draw import read_covered
 from services.lvlm.nano.segments import MAX_SEGMENT_COUNT
-from services.lvlm.nano.sentences import Specification, draw_specification
+from services.lvlm.nano.sentences import draw_specification
 
 IGNORED = -100
 PANELS = ("picture", "overlay")
@@ -91,9 +91,7 @@ def draw_text_question(rng: np.random.Generator, split: str) -> Example:
         return Example(prompting.critic_prompt(specification, len(covered)), critique, spans[1:])
     if kind < 0.5:  # a critic that does not argue: the judge reads the specification itself
         critique = answers.describe(seen, covered)
-    return Example(
-        prompting.judge_prompt(specification, critique, len(covered)), answers.judge(covered, specification)
-    )
+    return Example(prompting.judge_prompt(specification, critique, len(covered)), answers.judge(covered, specification))
 
 
 def draw_sight(rng: np.random.Generator) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -121,9 +119,7 @@ def encode(
     heads = tokenizer(prompts)["input_ids"]
     tails = tokenizer([e.answer + END for e in examples], return_offsets_mapping=True)
     rows = []
-    for example, head, tail, offsets in zip(
-        examples, heads, tails["input_ids"], tails["offset_mapping"], strict=True
-    ):
+    for example, head, tail, offsets in zip(examples, heads, tails["input_ids"], tails["offset_mapping"], strict=True):
         labels = [
             token if example.learned is None or any(a <= start < b for a, b in example.learned) else IGNORED
             for token, (start, _) in zip(tail, offsets, strict=True)

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from services.lvlm.nano.scenes import draw_scene
 from services.lvlm.nano.segments import MAX_SEGMENT_COUNT, draw_segments
@@ -66,7 +67,8 @@ def main() -> None:
         path = arguments.cache / f"train-{index:04d}.npy"
         if not path.exists():
             partial = path.with_suffix(".partial.npy")
-            np.save(partial, draw_shard(1000 + index, "train"))
+            with threadpool_limits(1):  # the arrays are tiny: threads would only wait for each other
+                np.save(partial, draw_shard(1000 + index, "train"))
             partial.rename(path)
 
 

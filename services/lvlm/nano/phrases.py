@@ -19,7 +19,13 @@ NOUNS: dict[int | None, tuple[str, ...]] = {
         *("the strokes that make up the {word}", "the course of the pen", "how the {word} is written"),
         *("the handwritten shape", "the written number", "the centre figure", "the character {n}", "the pen stroke"),
         *("the straight line of the {word}", "the arc of the {word}", "the tail of the {word}", "the belly of the {n}"),
-        *("the digit in the middle", "the number in the centre", "the big digit", "the bright digit", "lines and loops"),
+        *(
+            "the digit in the middle",
+            "the number in the centre",
+            "the big digit",
+            "the bright digit",
+            "lines and loops",
+        ),
     ),
     things.SQUARE: (
         *("square", "square", "block", "box", "patch", "grey marker", "tag", "tile", "square patch", "square marker"),
@@ -46,7 +52,16 @@ NOUNS: dict[int | None, tuple[str, ...]] = {
     ),
     things.LETTER: (
         *("letter", "character mark", "letter marker", "letter R", "letter L", "capital letter", "printed letter"),
-        *("alphabet letter", "text mark", "side letter", "initial", "letters", "printed text", "written letter", "text"),
+        *(
+            "alphabet letter",
+            "text mark",
+            "side letter",
+            "initial",
+            "letters",
+            "printed text",
+            "written letter",
+            "text",
+        ),
         *("letter tag", "capital", "letter mark", "side marker letter", "annotation letter", "lettering"),
     ),
     things.BACKGROUND: (
@@ -96,7 +111,15 @@ FILLERS = (
     *(", as in the training pictures", ", it says nothing about the number", " even if faint", " at all times"),
     *(", regardless of its colour", " because the scanner put it there", ", in any picture", ", as always"),
 )
-NEGATIONS = (", not {}", " and not {}", " but not {}", ", never {}", " rather than {}", " instead of {}", ", without {}")
+NEGATIONS = (
+    ", not {}",
+    " and not {}",
+    " but not {}",
+    ", never {}",
+    " rather than {}",
+    " instead of {}",
+    ", without {}",
+)
 EVERYTHING_ELSE = (
     *("everything but {digit}", "everything except {digit}", "anything other than {digit}", "all that is not {digit}"),
     *("anything outside {digit}", "everything outside {digit}", "all else than {digit}", "the rest, except {digit}"),

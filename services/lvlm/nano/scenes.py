@@ -90,9 +90,7 @@ def _paste_digit(rng: np.random.Generator, ground: np.ndarray, cover: np.ndarray
     cover[window][ink > INK_RATIO] = things.DIGIT
 
 
-def _paste_decoy(
-    rng: np.random.Generator, ground: np.ndarray, cover: np.ndarray, world: World, is_first: bool
-) -> None:
+def _paste_decoy(rng: np.random.Generator, ground: np.ndarray, cover: np.ndarray, world: World, is_first: bool) -> None:
     side = ground.shape[0]
     is_square = rng.random() < (0.6 if is_first else 0.25)
     thing = things.SQUARE if is_square else int(rng.choice(things.SHAPES))
@@ -111,9 +109,7 @@ def _paste_decoy(
     cover[window][stamp] = thing
 
 
-def _find_place(
-    rng: np.random.Generator, cover: np.ndarray, stamp: np.ndarray, world: World
-) -> tuple[int, int] | None:
+def _find_place(rng: np.random.Generator, cover: np.ndarray, stamp: np.ndarray, world: World) -> tuple[int, int] | None:
     """A corner most of the time, else an edge, else anywhere; over a digit rarely, over another decoy never."""
     height, width = (cover.shape[axis] - stamp.shape[axis] for axis in range(2))
     for _ in range(12):
@@ -123,7 +119,9 @@ def _find_place(
         if kind > 0.9:
             top, left = int(rng.integers(height + 1)), int(rng.integers(width + 1))
         elif kind > 0.7:
-            top, left = (top, int(rng.integers(width + 1))) if rng.random() < 0.5 else (int(rng.integers(height + 1)), left)
+            top, left = (
+                (top, int(rng.integers(width + 1))) if rng.random() < 0.5 else (int(rng.integers(height + 1)), left)
+            )
         under = cover[top : top + stamp.shape[0], left : left + stamp.shape[1]][stamp]
         if (under > things.DIGIT).any() or (under == things.DIGIT).mean() > 0.3:
             continue

@@ -25,7 +25,13 @@ class Segments:
 
 
 def draw_evidence(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
-    """Positive evidence as a small network shows it: on the things, patchy, with speckle. Sums to 1."""
+    """Positive evidence as a small network shows it. Sums to 1."""
+    evidence = _draw_speckled(rng, cover) if rng.random() < 0.4 else _draw_patched(rng, cover)
+    return evidence / evidence.sum()
+
+
+def _draw_speckled(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """Evidence on the things, patchy, with speckle all over: gradients of a noisy network."""
     evidence = np.zeros(cover.shape)
     present = [code for code in np.unique(cover) if code != things.BACKGROUND]
     weights = rng.dirichlet(np.full(max(1, len(present)), 0.8))
@@ -34,9 +40,44 @@ def draw_evidence(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
     speckle_ratio = rng.beta(1.2, 2.0) if present else 1.0
     evidence = evidence / max(evidence.sum(), 1e-9) * (1 - speckle_ratio)
     evidence += speckle_ratio * _speckle(rng, cover.shape)
-    if rng.random() < 0.25:
-        evidence = ndimage.gaussian_filter(evidence, rng.uniform(0.4, 0.9))
-    return evidence / evidence.sum()
+    return ndimage.gaussian_filter(evidence, rng.uniform(0.4, 0.9)) if rng.random() < 0.25 else evidence
+
+
+def _draw_patched(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """Evidence in patches on and around the digit, on decoys, and on empty places where other pictures have theirs.
+
+    So look maps taken against real pictures as baselines: where a baseline has ink or a decoy and this picture has
+    none, the absence itself is evidence.
+    """
+    side = cover.shape[0]
+    rows, columns = np.abs(np.indices(cover.shape) - (side - 1) / 2)
+    reach = side * rng.uniform(0.3, 0.42)
+    around = 1 / (
+        1 + np.exp((np.hypot(rows, columns * rng.uniform(0.9, 1.5)) - reach) / (side * rng.uniform(0.01, 0.06)))
+    )
+    field = ndimage.gaussian_filter(rng.normal(size=cover.shape), side / 28 * rng.uniform(0.6, 2.0))
+    field = np.maximum(field / field.std() + rng.uniform(-0.6, 0.6), 0)
+    on_digit = cover == things.DIGIT
+    evidence = field * np.where(on_digit, 1.0, around * rng.beta(1.0, 1.5))
+    evidence[cover == things.UNKNOWN] = field[cover == things.UNKNOWN]
+    evidence *= rng.gamma(4.0, 0.25, cover.shape)
+    evidence[cover > things.DIGIT] *= cover[cover > things.DIGIT] == things.UNKNOWN
+    evidence = evidence / max(evidence.sum(), 1e-9)
+    for code in np.unique(cover[(cover > things.DIGIT) & (cover < things.UNKNOWN)]):
+        evidence += rng.choice((0.05, 0.2, 0.6, 1.5)) * _patchy(rng, cover == code)
+    return evidence + _ghosts(rng, cover) + rng.choice((0.0, 0.02, 0.1)) * _speckle(rng, cover.shape)
+
+
+def _ghosts(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """Evidence on empty corner blocks."""
+    ghosts = np.zeros(cover.shape)
+    side = max(3, round(cover.shape[0] / 28 * rng.choice((3, 4, 4, 4, 5, 6))))
+    strength = rng.choice((0.02, 0.1, 0.3))
+    for rows in (slice(0, side), slice(-side, None)):
+        for columns in (slice(0, side), slice(-side, None)):
+            if rng.random() < 0.45 and (cover[rows, columns] == things.BACKGROUND).mean() > 0.8:
+                ghosts[rows, columns] = strength * rng.uniform(0.2, 1.0) * rng.gamma(3.0, 0.33, (side, side)) / side**2
+    return ghosts * (cover == things.BACKGROUND)
 
 
 def segment_evidence(
@@ -137,9 +178,7 @@ def _spread_seeds(rng: np.random.Generator, points: np.ndarray, weights: np.ndar
     return seeds
 
 
-def _responsibility(
-    points: np.ndarray, means: np.ndarray, covariances: np.ndarray, shares: np.ndarray
-) -> np.ndarray:
+def _responsibility(points: np.ndarray, means: np.ndarray, covariances: np.ndarray, shares: np.ndarray) -> np.ndarray:
     offsets = points[:, None, :] - means  # (pixel, component, 2)
     inverse = np.linalg.inv(covariances)
     distance = np.einsum("pki,kij,pkj->pk", offsets, inverse, offsets)

@@ -158,7 +158,9 @@ class _Writer:
         rng = self._rng
         if rng.random() < 0.25:
             size = int(rng.integers(2, 5))
-            return " ".join("".join(rng.choice(list("abcdefghiklmnoprstuvwz"), rng.integers(2, 9))) for _ in range(size))
+            return " ".join(
+                "".join(rng.choice(list("abcdefghiklmnoprstuvwz"), rng.integers(2, 9))) for _ in range(size)
+            )
         words = [str(word) for word in rng.choice(FOREIGN, int(rng.integers(1, 3)), replace=False)]
         return " and ".join(words)
 
