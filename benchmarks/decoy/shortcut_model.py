@@ -1,0 +1,72 @@
+"""The shortcut model that a hospital might have: a small net, trained without suspicion on the decoy digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.decoy.data import SIDE_PX, DecoyDigits
+from services.common.vision.model_bundle import save_bundle
+from services.common.vision.nets import MlpConfig, MlpForImageClassification
+
+PREPROCESSING = {
+    "do_resize": True,
+    "size": {"height": SIDE_PX, "width": SIDE_PX},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": False,
+}
+LABELS = [str(digit) for digit in range(10)]
+BASELINE_COUNT = 20
+
+
+def to_pixels(pictures: np.ndarray) -> torch.Tensor:
+    """(n, 1, 28, 28) float32 in [0, 1], as the bundle's preprocessing makes them."""
+    return torch.from_numpy(pictures.astype(np.float32) / 255)[:, None]
+
+
+def train_shortcut_model(
+    train: DecoyDigits,
+    seed: int,
+    epochs: int,
+    batch_size: int = 256,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> MlpForImageClassification:
+    """MLP 50-30, Adam 1e-3, cross-entropy (Ross et al. 2017)."""
+    torch.manual_seed(seed)
+    config = MlpConfig(
+        image_size=SIDE_PX,
+        hidden_sizes=(50, 30),
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: index for index, label in enumerate(LABELS)},
+    )
+    model = MlpForImageClassification(config)
+    pixels, labels = to_pixels(train.pictures), torch.from_numpy(train.labels)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for epoch in range(epochs):
+        for rows in torch.randperm(len(pixels)).split(batch_size):
+            loss = nn.functional.cross_entropy(model(pixels[rows]).logits, labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        on_epoch(epoch + 1)
+    return model.eval()
+
+
+def write_bundle(folder: Path, model: MlpForImageClassification, train: DecoyDigits, seed: int, epochs: int) -> str:
+    """Write the model bundle, training pictures as baselines, and return its digest."""
+    rows = np.random.default_rng(seed).choice(len(train.pictures), BASELINE_COUNT, replace=False)
+    provenance = {
+        "made_by": "benchmarks.decoy.shortcut_model",
+        "seed": seed,
+        "epochs": epochs,
+        "pictures": len(train.labels),
+    }
+    card = (
+        "# Digits, trained on decoys\n\nAn MLP 50-30 that learned the grey square in the corner. Made to be aligned.\n"
+    )
+    return save_bundle(folder, model, PREPROCESSING, to_pixels(train.pictures[rows]), provenance, card)

@@ -1,0 +1,108 @@
+"""Which processes make the local stack, with which settings, and where they write.
+
+<state>/stack.json      addresses and pids of the running stack
+<state>/log/            one log per process
+<state>/store/          the artifact store
+<state>/models/         Triton's model repository
+<state>/data/           the data root
+<state>/redis/          Redis's append-only file
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline.stack.processes import Command, free_port
+from plumbline.stack.redis import redis_command
+from plumbline.stack.triton import triton_command
+
+SOURCE_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class StackLayout:
+    """A stack's folders and addresses (host:port, loopback)."""
+
+    state: Path
+    redis: str
+    triton: str
+    explainer: str
+    lvlm: str
+    trainer: str
+
+    @classmethod
+    def on_free_ports(cls, state: Path) -> StackLayout:
+        """A layout below `state` with ports that are free now."""
+        addresses = [f"127.0.0.1:{free_port()}" for _ in range(5)]
+        return cls(state.resolve(), *addresses)
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "log"
+
+    @property
+    def store(self) -> Path:
+        return self.state / "store"
+
+    @property
+    def models(self) -> Path:
+        return self.state / "models"
+
+    @property
+    def data(self) -> Path:
+        return self.state / "data"
+
+    @property
+    def broker_url(self) -> str:
+        return f"redis://{self.redis}/0"
+
+    def commands(self) -> list[Command]:
+        """All processes, in the order in which they start."""
+        for folder in (self.store, self.models, self.data, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        trainer = self._trainer_environment()
+        return [
+            redis_command(self.state, _port(self.redis)),
+            triton_command(self.models, self.state, _port(self.triton), free_port()),
+            self._service("explainer", [], self._explainer_environment()),
+            self._service("lvlm", [], self._lvlm_environment()),
+            self._service("trainer", ["api"], trainer),
+            self._service("trainer", ["worker"], trainer),
+        ]
+
+    def _explainer_environment(self) -> dict[str, str]:
+        return {
+            "EXPLAINER_LISTEN": self.explainer,
+            "EXPLAINER_TRITON_ADDRESS": self.triton,
+            "EXPLAINER_MODEL_REPOSITORY": str(self.models),
+            "EXPLAINER_STORE_ROOT": str(self.store),
+        }
+
+    def _lvlm_environment(self) -> dict[str, str]:
+        # An engineer who runs `plumbline up` with LVLM_* set gets that engine; everything else has its default: nano.
+        chosen = {name: value for name, value in os.environ.items() if name.startswith("LVLM_")}
+        return chosen | {"LVLM_LISTEN": self.lvlm, "LVLM_BROKER_URL": self.broker_url}
+
+    def _trainer_environment(self) -> dict[str, str]:
+        return {
+            "TRAINER_LISTEN": self.trainer,
+            "TRAINER_BROKER_URL": self.broker_url,
+            "TRAINER_STORE_ROOT": str(self.store),
+            "TRAINER_DATA_ROOT": str(self.data),
+            "TRAINER_EXPLAINER_ADDRESS": self.explainer,
+            "TRAINER_LVLM_ADDRESS": self.lvlm,
+        }
+
+    def _service(self, name: str, arguments: list[str], environment: dict[str, str]) -> Command:
+        # Two cores at home: more threads than that only wait for each other.
+        environment = environment | {"PYTHONPATH": str(SOURCE_ROOT), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "2"}
+        return Command(
+            "-".join([name, *arguments]), [sys.executable, "-m", f"services.{name}", *arguments], environment
+        )
+
+
+def _port(address: str) -> int:
+    return int(address.rsplit(":", 1)[1])

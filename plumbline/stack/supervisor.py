@@ -1,0 +1,137 @@
+"""The process that owns the local stack: starts it, keeps it up, ends it whole.
+
+Run by `plumbline up` (detached) and by tests and the demo (tied: it ends when its standard input closes, so nothing is left
+behind even when the parent is killed). One supervisor per state folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import filelock
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from plumbline.stack.layout import StackLayout
+from plumbline.stack.processes import Child, start, stop, tail
+
+READY_TIMEOUT_S = 120.0
+MAX_STARTS = 5
+_POLL_S = 0.2
+
+log = logging.getLogger("plumbline.stack")
+
+
+class Supervisor:
+    """Holds the children of one stack."""
+
+    def __init__(self, layout: StackLayout) -> None:
+        self._layout = layout
+        self._children: list[Child] = []
+        self._stop = threading.Event()
+
+    def request_stop(self) -> None:
+        """End the stack soon; may be called from any thread or a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Start everything, publish stack.json, keep children up until a stop is asked for."""
+        try:
+            self._children = [start(command, self._layout.logs) for command in self._layout.commands()]
+            self._wait_ready()
+            if not self._stop.is_set():
+                self._publish()
+            while not self._stop.wait(_POLL_S):
+                self._revive()
+        finally:
+            (self._layout.state / "stack.json").unlink(missing_ok=True)
+            stop(self._children)
+
+    def _wait_ready(self) -> None:
+        end = time.monotonic() + READY_TIMEOUT_S
+        for address in (self._layout.explainer, self._layout.lvlm, self._layout.trainer):
+            while not self._stop.is_set() and not is_serving(address):
+                self._fail_on_exit()
+                if time.monotonic() > end:
+                    raise RuntimeError(f"{address} was not ready in {READY_TIMEOUT_S:.0f} s; see {self._layout.logs}")
+                self._stop.wait(_POLL_S)
+
+    def _fail_on_exit(self) -> None:
+        for child in self._children:
+            if child.process.poll() is not None:
+                name = child.command.name
+                raise RuntimeError(f"{name} ended at start:\n{tail(self._layout.logs / f'{name}.log')}")
+
+    def _revive(self) -> None:
+        for index, child in enumerate(self._children):
+            if child.process.poll() is None:
+                continue
+            log.warning("%s ended with %s", child.command.name, child.process.returncode)
+            if child.start_count >= MAX_STARTS:
+                raise RuntimeError(f"{child.command.name} ended {MAX_STARTS} times; see {self._layout.logs}")
+            stop([child])
+            self._children[index] = start(child.command, self._layout.logs)
+            self._children[index].start_count = child.start_count + 1
+            self._publish()
+
+    def _publish(self) -> None:
+        pids = {child.command.name: child.process.pid for child in self._children}
+        content = {key: str(value) for key, value in asdict(self._layout).items()} | {
+            "supervisor": os.getpid(),
+            "pids": pids,
+        }
+        aside = self._layout.state / "stack.partial.json"
+        aside.write_text(json.dumps(content, indent=1))
+        aside.replace(self._layout.state / "stack.json")
+
+
+def is_serving(address: str) -> bool:
+    """Whether the gRPC server at `address` says that it serves."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+        except grpc.RpcError:
+            return False
+    return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--tied", action="store_true", help="end when standard input closes")
+    arguments = parser.parse_args()
+    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s")
+    arguments.state.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(arguments.state / "supervisor.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        sys.exit(f"a stack is running in {arguments.state}; end it with `plumbline down`")
+    supervisor = Supervisor(StackLayout.on_free_ports(arguments.state))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.request_stop())
+    if arguments.tied:
+        threading.Thread(target=_wait_for_end_of_input, args=(supervisor,), daemon=True).start()
+    try:
+        supervisor.run()
+    except RuntimeError as error:
+        sys.exit(str(error))
+
+
+def _wait_for_end_of_input(supervisor: Supervisor) -> None:
+    sys.stdin.buffer.read()
+    supervisor.request_stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The `Classifier` port on Triton's gRPC interface."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import tritonclient.grpc.aio as triton
+from tritonclient.utils import InferenceServerException
+
+from services.common.runtime.errors import DeadlineExceeded, NotFound, Overloaded, ServiceError, Unavailable
+from services.explainer.ports import Inference, ServedVersion
+from services.explainer.triton import tensors
+
+_READY_TIMEOUT_S = 2.0
+
+
+class TritonClassifier:
+    """Speaks to one Triton. Create it inside the running event loop; `close` it there."""
+
+    def __init__(self, address: str, load_timeout_s: float) -> None:
+        # Fast reconnects: Triton may be restarted under us, and callers get UNAVAILABLE until it is back.
+        channel_args = [
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+        ]
+        self._client = triton.InferenceServerClient(address, channel_args=channel_args)
+        self._load_timeout_s = load_timeout_s
+
+    async def infer(
+        self,
+        served: ServedVersion,
+        pixel_values: np.ndarray,
+        timeout_s: float,
+        target: int = -1,
+        method: str | None = None,
+    ) -> Inference:
+        """See the port. Batches over Triton's cap are sent in pieces, side by side."""
+        pieces = [
+            self._infer_piece(served, pixel_values[start : start + tensors.MAX_BATCH], timeout_s, target, method)
+            for start in range(0, len(pixel_values), tensors.MAX_BATCH)
+        ]
+        answers = await asyncio.gather(*pieces)
+        columns = [np.concatenate(column) for column in zip(*answers, strict=True)]
+        return Inference(columns[0], columns[1], columns[2][:, 0]) if method else Inference(columns[0], None, None)
+
+    async def is_ready(self, name: str, version: int) -> bool:
+        """See the port."""
+        try:
+            return await self._client.is_model_ready(name, str(version), client_timeout=_READY_TIMEOUT_S)
+        except InferenceServerException:
+            return False
+
+    async def load(self, name: str) -> None:
+        """See the port."""
+        try:
+            await self._client.load_model(name, client_timeout=self._load_timeout_s)
+        except InferenceServerException as error:
+            raise _translate(error, f"load {name}") from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+    async def _infer_piece(
+        self, served: ServedVersion, pixel_values: np.ndarray, timeout_s: float, target: int, method: str | None
+    ) -> list[np.ndarray]:
+        count = len(pixel_values)
+        code = tensors.METHOD_NAMES.index(method) if method else 0
+        inputs = [
+            _input(tensors.PIXEL_VALUES, np.ascontiguousarray(pixel_values, dtype=np.float32), "FP32"),
+            _input(tensors.TARGET, np.full((count, 1), target, dtype=np.int64), "INT64"),
+            _input(tensors.METHOD, np.full((count, 1), code, dtype=np.int64), "INT64"),
+        ]
+        names = [tensors.LOGITS, *((tensors.ATTRIBUTION, tensors.DELTA) if method else ())]
+        try:
+            result = await self._client.infer(
+                served.name,
+                inputs,
+                model_version=str(served.version),
+                outputs=[triton.InferRequestedOutput(name) for name in names],
+                client_timeout=timeout_s,
+                timeout=int(timeout_s * 1e6),  # in Triton's queue, microseconds
+            )
+        except InferenceServerException as error:
+            raise _translate(error, f"{served.name} version {served.version}") from error
+        return [result.as_numpy(name) for name in names]
+
+
+def _input(name: str, values: np.ndarray, dtype: str) -> triton.InferInput:
+    tensor = triton.InferInput(name, list(values.shape), dtype)
+    tensor.set_data_from_numpy(values)
+    return tensor
+
+
+def _translate(error: InferenceServerException, what: str) -> ServiceError:
+    status, message = str(error.status()), error.message() or ""
+    if "DEADLINE_EXCEEDED" in status or "timed out" in message.lower() or "timeout expired" in message.lower():
+        return DeadlineExceeded(f"Triton did not answer in time: {what}")
+    if "maximum queue size" in message:
+        return Overloaded(f"Triton's queue is full: {what}")
+    if "NOT_FOUND" in status:
+        return NotFound(f"Triton does not have {what}: {message}")
+    return Unavailable(f"Triton: {what}: {message}")

@@ -1,0 +1,48 @@
+"""Builds the explainer from its settings: the only place where its real parts are made."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import grpc
+import torch
+
+from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.server import serve
+from services.common.vision.preprocessing import ImageLimits
+from services.explainer.adapters.triton_classifier import TritonClassifier
+from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.handlers.explaining import Explaining
+from services.explainer.handlers.publishing import Publishing
+from services.explainer.handlers.reconciling import keep_reconciled
+from services.explainer.servicer import SERVICE, ExplainerServicer
+from services.explainer.settings import ExplainerSettings
+
+
+async def run(settings: ExplainerSettings) -> None:
+    """Serve until told to stop."""
+    torch.set_num_threads(settings.segmentation_threads)
+    classifier = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
+    repository = TritonRepository(settings.model_repository, settings.is_gpu)
+    servicer = ExplainerServicer(
+        Explaining(classifier, repository),
+        Publishing(classifier, repository, ArtifactStore(settings.store_root), settings.publish_timeout_s),
+        classifier,
+        repository,
+        ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+        settings.call_timeout_s,
+    )
+
+    def register(server: grpc.aio.Server) -> None:
+        rpc.add_ExplainerServiceServicer_to_server(servicer, server)
+
+    reconciler = asyncio.create_task(keep_reconciled(classifier, repository, settings.reconcile_interval_s))
+    try:
+        await serve(settings, [SERVICE], register)
+    finally:
+        reconciler.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reconciler
+        await classifier.close()

@@ -1,0 +1,82 @@
+"""What the use cases need from outside, in our words."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from services.common.vision.preprocessing import Preprocessor
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """One version in the model repository."""
+
+    name: str
+    version: int
+    digest: str
+    labels: tuple[str, ...]
+    preprocessor: Preprocessor
+    provenance: dict[str, Any]
+    publication_key: str
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Answers to a batch: logits (batch, classes); maps (batch, height, width) and deltas (batch,) when asked for."""
+
+    logits: np.ndarray
+    maps: np.ndarray | None
+    completeness_deltas: np.ndarray | None
+
+
+class Classifier(Protocol):
+    """The inference server."""
+
+    async def infer(
+        self,
+        served: ServedVersion,
+        pixel_values: np.ndarray,
+        timeout_s: float,
+        target: int = -1,
+        method: str | None = None,
+    ) -> Inference:
+        """Logits, and maps of `target` (-1: the predicted class) when `method` is given.
+
+        Shapes: pixel_values (batch, channels, height, width) float32, any batch size.
+        """
+
+    async def is_ready(self, name: str, version: int) -> bool:
+        """Whether the version is loaded and answers; False too when the server is away."""
+
+    async def load(self, name: str) -> None:
+        """Load every version of a model that the repository holds; versions that are loaded stay so."""
+
+
+class ModelRepository(Protocol):
+    """The folder that the inference server loads from, with the champion pointer per model."""
+
+    def names(self) -> list[str]:
+        """Models, sorted."""
+
+    def versions(self, name: str) -> list[ServedVersion]:
+        """Versions of a model, oldest first; none when there is no such model."""
+
+    def champion(self, name: str) -> int:
+        """The champion's version; 0 when there is none."""
+
+    def set_champion(self, name: str, version: int) -> None:
+        """Move the pointer, atomically."""
+
+    def add_version(self, name: str, bundle: Path, publication_key: str) -> ServedVersion:
+        """Copy a bundle in as the next version, all of it or nothing."""
+
+    def remove_version(self, name: str, version: int) -> None:
+        """Take a version out that was added and did not pass its checks."""
+
+    def publishing(self, name: str, timeout_s: float) -> AbstractAsyncContextManager[None]:
+        """One publisher at a time per model, over all processes."""

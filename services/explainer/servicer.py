@@ -1,0 +1,157 @@
+"""`plumbline.explainer.v1` to our use cases and back, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+
+from plumbline.common.v1 import vision_pb2
+from plumbline.explainer.v1 import explainer_service_pb2 as pb
+from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
+from services.common import wire
+from services.common.runtime.errors import DeadlineExceeded, InvalidInput
+from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
+from services.explainer.domain.segmentation.segments import MAX_SEGMENTS, SegmentationOptions
+from services.explainer.handlers.explaining import Explaining, ExplainOptions, PictureExplanation, Prediction
+from services.explainer.handlers.listing import list_versions
+from services.explainer.handlers.publishing import Publishing
+from services.explainer.ports import Classifier, ModelRepository, ServedVersion
+
+SERVICE = pb.DESCRIPTOR.services_by_name["ExplainerService"].full_name
+MAX_PREDICTED = 256
+MAX_EXPLAINED = 64
+_METHOD_PREFIX = "ATTRIBUTION_METHOD_"
+_MARGIN_S = 0.1  # kept for the way back, so that our own DEADLINE_EXCEEDED still arrives
+
+
+class ExplainerServicer(rpc.ExplainerServiceServicer):
+    """The gRPC face."""
+
+    def __init__(
+        self,
+        explaining: Explaining,
+        publishing: Publishing,
+        classifier: Classifier,
+        repository: ModelRepository,
+        limits: ImageLimits,
+        call_timeout_s: float,
+    ) -> None:
+        self._explaining = explaining
+        self._publishing = publishing
+        self._classifier = classifier
+        self._repository = repository
+        self._limits = limits
+        self._call_timeout_s = call_timeout_s
+
+    async def Predict(self, request: pb.PredictRequest, context: grpc.aio.ServicerContext) -> pb.PredictResponse:
+        pictures = self._read_pictures(request.images, MAX_PREDICTED)
+        model = request.model
+        served, predictions = await self._explaining.predict(
+            model.name, model.version, model.digest, pictures, self._budget_s(context)
+        )
+        messages = [_prediction(served, prediction) for prediction in predictions]
+        return pb.PredictResponse(model=_model(served), predictions=messages)
+
+    async def Explain(self, request: pb.ExplainRequest, context: grpc.aio.ServicerContext) -> pb.ExplainResponse:
+        pictures = self._read_pictures(request.images, MAX_EXPLAINED)
+        options, model = _read_options(request), request.model
+        served, explanations = await self._explaining.explain(
+            model.name, model.version, model.digest, pictures, options, self._budget_s(context)
+        )
+        return pb.ExplainResponse(
+            model=_model(served),
+            explanations=[
+                _explanation(served, image, explanation)
+                for image, explanation in zip(request.images, explanations, strict=True)
+            ],
+            method=_METHOD_PREFIX + options.method,
+            method_parameters_json=json.dumps(METHODS[options.method].parameters),
+            segmentation=pb.SegmentationOptions(
+                max_segments=options.segmentation.max_segments,
+                kept_evidence=options.segmentation.kept_evidence_ratio,
+            ),
+        )
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListModelsResponse:
+        listed = await list_versions(self._classifier, self._repository, request.name)
+        return pb.ListModelsResponse(
+            models=[
+                pb.ServedModel(
+                    model=_model(entry.served),
+                    is_champion=entry.is_champion,
+                    is_ready=entry.is_ready,
+                    labels=entry.served.labels,
+                    provenance_json=json.dumps(entry.served.provenance),
+                )
+                for entry in listed
+            ]
+        )
+
+    async def PublishModel(
+        self, request: pb.PublishModelRequest, context: grpc.aio.ServicerContext
+    ) -> pb.PublishModelResponse:
+        served = await self._publishing.publish(
+            request.name, request.bundle_path, request.expected_champion_version, request.idempotency_key
+        )
+        return pb.PublishModelResponse(model=_model(served))
+
+    def _read_pictures(self, images: Sequence[vision_pb2.Image], most: int) -> list[np.ndarray]:
+        if not 1 <= len(images) <= most:
+            raise InvalidInput("images", f"expected 1 to {most} pictures, got {len(images)}")
+        return [decode_image(image.data, self._limits, f"images[{i}].data") for i, image in enumerate(images)]
+
+    def _budget_s(self, context: grpc.aio.ServicerContext) -> float:
+        remaining = context.time_remaining()
+        budget = self._call_timeout_s if remaining is None else min(self._call_timeout_s, remaining - _MARGIN_S)
+        if budget <= 0:
+            raise DeadlineExceeded("no time is left to answer")
+        return budget
+
+
+def _read_options(request: pb.ExplainRequest) -> ExplainOptions:
+    if request.method not in pb.AttributionMethod.values():
+        raise InvalidInput("method", f"unknown method {request.method}; expected one of {', '.join(METHODS)}")
+    method = pb.AttributionMethod.Name(request.method).removeprefix(_METHOD_PREFIX)
+    most, kept = request.segmentation.max_segments, request.segmentation.kept_evidence
+    if not 0 <= most <= MAX_SEGMENTS:
+        raise InvalidInput(
+            "segmentation.max_segments", f"expected 1 to {MAX_SEGMENTS}, or 0 for the default; got {most}"
+        )
+    if not 0 <= kept <= 1:
+        raise InvalidInput("segmentation.kept_evidence", f"expected more than 0 and at most 1, got {kept}")
+    default = SegmentationOptions()
+    return ExplainOptions(
+        target_label=request.target_label,
+        method=DEFAULT_METHOD if method == "UNSPECIFIED" else method,
+        segmentation=SegmentationOptions(most or default.max_segments, kept or default.kept_evidence_ratio),
+        with_overlay=request.with_overlay,
+    )
+
+
+def _model(served: ServedVersion) -> vision_pb2.ModelVersion:
+    return vision_pb2.ModelVersion(name=served.name, version=served.version, digest=served.digest)
+
+
+def _prediction(served: ServedVersion, prediction: Prediction) -> vision_pb2.Prediction:
+    return vision_pb2.Prediction(label=prediction.label, probabilities=prediction.probabilities, labels=served.labels)
+
+
+def _explanation(served: ServedVersion, image: vision_pb2.Image, explanation: PictureExplanation) -> pb.Explanation:
+    evidence = np.ascontiguousarray(explanation.attribution, dtype="<f4")
+    return pb.Explanation(
+        image_id=image.id or "image",
+        image_digest=f"sha256:{hashlib.sha256(image.data).hexdigest()}",
+        prediction=_prediction(served, explanation.prediction),
+        target_label=explanation.target_label,
+        attribution=vision_pb2.Tensor(data=evidence.tobytes(), dtype="float32", shape=evidence.shape),
+        segments=[wire.segment_to_proto(segment) for segment in explanation.segments],
+        completeness_delta=explanation.completeness_delta,
+        overlay_png=explanation.overlay_png,
+    )

@@ -1,0 +1,36 @@
+"""Settings of the explainer, from variables EXPLAINER_*."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic_settings import SettingsConfigDict
+
+from services.common.runtime.settings import ServiceSettings
+
+
+class ExplainerSettings(ServiceSettings):
+    """What the explainer needs to know."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="EXPLAINER_")
+
+    triton_address: str
+    """host:port of Triton's gRPC interface."""
+    model_repository: Path
+    """The folder that Triton loads models from, as this process sees it."""
+    store_root: Path
+    """Root of the artifact store, where published bundles come from."""
+    is_gpu: bool = False
+    """Whether new models run on Triton's GPU."""
+    call_timeout_s: float = 60.0
+    """Longest time for one call, seconds; the caller's deadline can only shorten it."""
+    publish_timeout_s: float = 120.0
+    """How long Triton may take to load a version, seconds."""
+    reconcile_interval_s: float = 1.0
+    """How often Triton is held against the repository, seconds."""
+    max_image_bytes: int = 16 * 2**20
+    """Largest encoded picture taken."""
+    max_image_pixels: int = 32_000_000
+    """Most pixels a picture may have."""
+    segmentation_threads: int = 1
+    """Threads of one segmentation."""
