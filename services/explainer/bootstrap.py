@@ -7,6 +7,7 @@ import contextlib
 
 import grpc
 import torch
+import transformers
 
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common.runtime.artifact_store import ArtifactStore
@@ -23,6 +24,7 @@ from services.explainer.settings import ExplainerSettings
 
 async def run(settings: ExplainerSettings) -> None:
     """Serve until told to stop."""
+    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings.segmentation_threads)
     classifier = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
     repository = TritonRepository(settings.model_repository, settings.is_gpu)

@@ -57,7 +57,7 @@ class ArtifactStore:
         except FileExistsError as error:
             raise AlreadyExists(f"{path}: there is such an object, and objects never change") from error
         finally:
-            os.unlink(aside)
+            Path(aside).unlink()
 
     def create_folder(self, path: str, source: Path) -> None:
         """Copy the folder `source` to a new `path`, all of it or nothing.
@@ -73,7 +73,7 @@ class ArtifactStore:
         try:
             shutil.copytree(source, aside, dirs_exist_ok=True)
             aside.chmod(0o755)
-            os.rename(aside, target)
+            aside.rename(target)
         except OSError as error:
             if target.exists():
                 raise AlreadyExists(f"{path}: there is such a folder, and objects never change") from error

@@ -1,0 +1,118 @@
+"""`plumbline.lvlm.v1` to our use cases and back, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import grpc
+
+from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
+from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
+from services.common import wire
+from services.common.runtime.errors import InvalidInput
+from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture
+from services.lvlm.domain.panels import MAX_SEGMENT_COUNT
+from services.lvlm.handlers.describing import Describing
+from services.lvlm.handlers.translating import ExplainedPicture, Translating
+
+SERVICE = pb.DESCRIPTOR.services_by_name["LvlmService"].full_name
+MAX_DESCRIBED = 256
+MAX_TRANSLATED = 32
+
+
+class LvlmServicer(rpc.LvlmServiceServicer):
+    """The gRPC face."""
+
+    def __init__(self, translating: Translating, describing: Describing, limits: ImageLimits) -> None:
+        self._translating = translating
+        self._describing = describing
+        self._limits = limits
+
+    async def TranslateSpecification(
+        self, request: pb.TranslateSpecificationRequest, context: grpc.aio.ServicerContext
+    ) -> pb.TranslateSpecificationResponse:
+        specification = wire.specification_from_proto(request.specification)
+        if not request.model.digest.startswith("sha256:"):
+            raise InvalidInput("model.digest", "expected the digest of the model that was explained, 'sha256:<hex>'")
+        pictures = self._read_pictures(request.images, MAX_TRANSLATED)
+        for index, picture in enumerate(pictures):
+            if not picture.true_label:
+                raise InvalidInput(f"images[{index}].true_label", "empty; the rule of the true class applies")
+        critiques = await self._translating.translate(request.model.digest, specification, pictures, request.job_id)
+        return pb.TranslateSpecificationResponse(
+            critiques=[wire.critique_to_proto(critique) for critique in critiques],
+            provenance=wire.provenance_to_proto(self._translating.provenance),
+        )
+
+    async def DescribeBehavior(
+        self, request: pb.DescribeBehaviorRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DescribeBehaviorResponse:
+        pictures = self._read_pictures(request.images, MAX_DESCRIBED)
+        for index, picture in enumerate(pictures):
+            if not picture.target_label:
+                raise InvalidInput(f"images[{index}].target_label", "empty; expected the explained class")
+        described, classes = await self._describing.describe(pictures)
+        return pb.DescribeBehaviorResponse(
+            images=[_description(picture) for picture in described],
+            classes=[_behavior(behavior) for behavior in classes],
+            provenance=wire.provenance_to_proto(self._translating.provenance),
+        )
+
+    def _read_pictures(self, images: Sequence[pb.ExplainedImage], most: int) -> list[ExplainedPicture]:
+        if not 1 <= len(images) <= most:
+            raise InvalidInput("images", f"expected 1 to {most} pictures, got {len(images)}")
+        pictures = [self._read_picture(image, f"images[{index}]") for index, image in enumerate(images)]
+        seen: set[str] = set()
+        for index, picture in enumerate(pictures):
+            if picture.image_id in seen:
+                raise InvalidInput(f"images[{index}].image.id", f"'{picture.image_id}' stands twice in the request")
+            seen.add(picture.image_id)
+        return pictures
+
+    def _read_picture(self, message: pb.ExplainedImage, field: str) -> ExplainedPicture:
+        pixels = decode_image(message.image.data, self._limits, f"{field}.image.data")
+        if not 1 <= len(message.segments) <= MAX_SEGMENT_COUNT:
+            raise InvalidInput(
+                f"{field}.segments", f"expected 1 to {MAX_SEGMENT_COUNT} segments, got {len(message.segments)}"
+            )
+        segments = [
+            wire.segment_from_proto(segment, f"{field}.segments[{index}]")
+            for index, segment in enumerate(message.segments)
+        ]
+        for index, segment in enumerate(segments):
+            if segment.mask.shape != pixels.shape[:2]:
+                height, width = pixels.shape[:2]
+                raise InvalidInput(
+                    f"{field}.segments[{index}].mask", f"expected the picture's size, {height}×{width} pixels"
+                )
+        if [segment.index for segment in segments] != list(range(1, len(segments) + 1)):
+            raise InvalidInput(f"{field}.segments", "expected the indexes 1, 2, … in order")
+        return ExplainedPicture(
+            image_id=message.image.id or "image",
+            image_digest=f"sha256:{hashlib.sha256(message.image.data).hexdigest()}",
+            pixels=pixels,
+            target_label=message.target_label,
+            true_label=message.true_label,
+            segments=tuple(segments),
+        )
+
+
+def _description(picture: DescribedPicture) -> pb.ImageDescription:
+    return pb.ImageDescription(
+        image_id=picture.image_id, target_label=picture.target_label, text=picture.text, covers=picture.covers
+    )
+
+
+def _behavior(behavior: ClassBehavior) -> pb.ClassBehavior:
+    evidence = [
+        pb.Evidence(thing=item.thing, image_ids=item.image_ids, mean_share=item.mean_share)
+        for item in behavior.evidence
+    ]
+    return pb.ClassBehavior(
+        target_label=behavior.target_label,
+        text=behavior.text,
+        evidence=evidence,
+        image_count=behavior.image_count,
+    )

@@ -1,0 +1,59 @@
+"""Settings of the LVLM service, from variables LVLM_*."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.common.runtime.settings import ServiceSettings
+
+NANO = Path(__file__).parent / "nano" / "model"
+
+
+class LvlmSettings(ServiceSettings):
+    """What the LVLM service needs to know."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="LVLM_")
+
+    engine: Literal["transformers", "openai"] = "transformers"
+    """`transformers`: a model folder in this process; `openai`: an OpenAI-compatible server."""
+    model: str = "nano"
+    """`nano` (embedded), a folder path, or the server's name for its model."""
+    base_url: str = ""
+    """Base of the OpenAI-compatible server, ending in /v1. Needed by `openai`."""
+    api_key_file: Path | None = None
+    """File that holds the server's key."""
+    prompt_profile: str = ""
+    """Name of an embedded profile, or a folder. Default: `nano` for nano, else `general`."""
+    broker_url: str = ""
+    """Where critique batches are delivered; without it requests with a job_id are refused."""
+    answer_timeout_s: float = 120.0
+    """Longest time for one answer of the engine, seconds."""
+    max_batch: int = 32
+    """Most questions answered in one go in process."""
+    max_waiting: int = 1024
+    """Most questions that wait in process."""
+    max_in_flight: int = 16
+    """Most calls to the server at once."""
+    threads: int = 1
+    """Threads of the model in process."""
+    seed: int = 0
+    """Seed handed to the engine."""
+    max_image_bytes: int = 16 * 2**20
+    """Largest encoded picture taken."""
+    max_image_pixels: int = 32_000_000
+    """Most pixels a picture may have."""
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> LvlmSettings:
+        if self.engine == "openai" and not self.base_url:
+            raise ValueError("base_url: the openai engine needs LVLM_BASE_URL")
+        return self
+
+    @property
+    def profile(self) -> str:
+        """The prompt profile to use."""
+        return self.prompt_profile or ("nano" if self.model == "nano" else "general")
