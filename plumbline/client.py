@@ -1,0 +1,182 @@
+"""The three services from Python: typed calls with deadlines and readable errors.
+
+client = Client(explainer="127.0.0.1:7001", lvlm="127.0.0.1:7002", trainer="127.0.0.1:7003")
+reply = client.explain("digits", [("seven", Path("seven.png").read_bytes())])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import grpc
+
+from plumbline.common.v1 import vision_pb2
+from plumbline.errors import PlumblineError, from_rpc_error
+from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
+from plumbline.explainer.v1 import explainer_service_pb2_grpc as explainer_rpc
+from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
+from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as lvlm_rpc
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from plumbline.trainer.v1 import trainer_service_pb2_grpc as trainer_rpc
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+EXPLAIN_CHUNK = 64
+PREDICT_CHUNK = 256
+DESCRIBE_CHUNK = 256
+CRITIQUE_PAGE = 200
+_CALL_TIMEOUT_S = 120.0
+_PUBLISH_TIMEOUT_S = 300.0
+
+Reply = TypeVar("Reply")
+NamedImage = tuple[str, bytes]
+"""A picture's name and its encoded file."""
+
+
+class Client(AbstractContextManager):
+    """Calls to the services at three addresses (host:port). Every call has a deadline and raises `PlumblineError`."""
+
+    def __init__(self, explainer: str, lvlm: str, trainer: str) -> None:
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        self._channels = [grpc.insecure_channel(address, options=options) for address in (explainer, lvlm, trainer)]
+        self._explainer = explainer_rpc.ExplainerServiceStub(self._channels[0])
+        self._lvlm = lvlm_rpc.LvlmServiceStub(self._channels[1])
+        self._trainer = trainer_rpc.TrainerServiceStub(self._channels[2])
+
+    def __exit__(self, *_: object) -> None:
+        for channel in self._channels:
+            channel.close()
+
+    def models(self, name: str = "") -> Sequence[explainer_pb.ServedModel]:
+        """Served versions, of one model or of all."""
+        return self._call("explainer", self._explainer.ListModels, explainer_pb.ListModelsRequest(name=name)).models
+
+    def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> vision_pb2.ModelVersion:
+        """Serve a bundle of the artifact store as the next version of `name`."""
+        request = explainer_pb.PublishModelRequest(
+            name=name, bundle_path=bundle_path, expected_champion_version=expected_champion, idempotency_key=key
+        )
+        return self._call("explainer", self._explainer.PublishModel, request, _PUBLISH_TIMEOUT_S).model
+
+    def predict(self, name: str, images: Sequence[NamedImage], version: int = 0) -> list[vision_pb2.Prediction]:
+        """Predictions of any number of pictures, in order; version 0 is the champion."""
+        predictions: list[vision_pb2.Prediction] = []
+        for chunk in _chunks(images, PREDICT_CHUNK):
+            request = explainer_pb.PredictRequest(model=_version(name, version), images=_images(chunk))
+            predictions += self._call("explainer", self._explainer.Predict, request).predictions
+        return predictions
+
+    def explain(
+        self,
+        name: str,
+        images: Sequence[NamedImage],
+        version: int = 0,
+        target_label: str = "",
+        method: str = "ATTRIBUTION_METHOD_UNSPECIFIED",
+        with_overlay: bool = False,
+    ) -> tuple[vision_pb2.ModelVersion, list[explainer_pb.Explanation]]:
+        """Explanations of any number of pictures, in order, and which version gave them."""
+        explanations: list[explainer_pb.Explanation] = []
+        model = _version(name, version)
+        for chunk in _chunks(images, EXPLAIN_CHUNK):
+            request = explainer_pb.ExplainRequest(
+                model=model, images=_images(chunk), target_label=target_label, method=method, with_overlay=with_overlay
+            )
+            reply = self._call("explainer", self._explainer.Explain, request)
+            # The champion may change between chunks: later ones ask for the version that answered the first.
+            model = reply.model
+            explanations += reply.explanations
+        return model, explanations
+
+    def describe(
+        self, model: vision_pb2.ModelVersion, images: Sequence[lvlm_pb.ExplainedImage]
+    ) -> lvlm_pb.DescribeBehaviorResponse:
+        """Behaviour in words, of up to 256 explained pictures."""
+        request = lvlm_pb.DescribeBehaviorRequest(model=model, images=images)
+        return self._call("LVLM service", self._lvlm.DescribeBehavior, request, _PUBLISH_TIMEOUT_S)
+
+    def submit(self, request: trainer_pb.SubmitAlignmentRequest) -> trainer_pb.Alignment:
+        """File an alignment job."""
+        return self._call("trainer", self._trainer.SubmitAlignment, request).alignment
+
+    def job(self, job_id: str) -> trainer_pb.Alignment:
+        """A job as it stands."""
+        return self._call(
+            "trainer", self._trainer.GetAlignment, trainer_pb.GetAlignmentRequest(job_id=job_id)
+        ).alignment
+
+    def jobs(self, most: int = 50) -> Sequence[trainer_pb.Alignment]:
+        """The newest jobs, newest first."""
+        request = trainer_pb.ListAlignmentsRequest(page_size=most)
+        return self._call("trainer", self._trainer.ListAlignments, request).alignments
+
+    def watch(self, job_id: str, timeout_s: float) -> Iterator[trainer_pb.Alignment]:
+        """The job at every change until it has ended."""
+        try:
+            replies = self._trainer.WatchAlignment(trainer_pb.WatchAlignmentRequest(job_id=job_id), timeout=timeout_s)
+            for reply in replies:
+                yield reply.alignment
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, "trainer") from error
+
+    def cancel(self, job_id: str, reason: str) -> trainer_pb.Alignment:
+        """Cancel a job that has not ended."""
+        request = trainer_pb.CancelAlignmentRequest(job_id=job_id, reason=reason)
+        return self._call("trainer", self._trainer.CancelAlignment, request).alignment
+
+    def critiques(self, job_id: str) -> Iterator[trainer_pb.CritiquedImage]:
+        """All critiques of a job, with their pictures."""
+        token = ""
+        while True:
+            request = trainer_pb.ListCritiquesRequest(job_id=job_id, page_size=CRITIQUE_PAGE, page_token=token)
+            reply = self._call("trainer", self._trainer.ListCritiques, request)
+            yield from reply.images
+            token = reply.next_page_token
+            if not token:
+                return
+
+    @staticmethod
+    def _call(service: str, method: Callable[..., Reply], request: object, timeout_s: float = _CALL_TIMEOUT_S) -> Reply:
+        size = request.ByteSize()
+        if size > MAX_MESSAGE_BYTES:
+            # gRPC itself would say RESOURCE_EXHAUSTED and name nothing.
+            field = "images" if any(name.name == "images" for name, _ in request.ListFields()) else "request"
+            raise PlumblineError(
+                f"{service}: {field}: {size} bytes; at most {MAX_MESSAGE_BYTES} are taken", "RESOURCE_EXHAUSTED", field
+            )
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, service) from error
+
+
+def explained_images(
+    images: Sequence[NamedImage], explanations: Sequence[explainer_pb.Explanation]
+) -> list[lvlm_pb.ExplainedImage]:
+    """Pictures with their explanations as the LVLM service takes them; those without a segment are left out."""
+    return [
+        lvlm_pb.ExplainedImage(
+            image=vision_pb2.Image(id=name, data=data),
+            target_label=explanation.target_label,
+            segments=explanation.segments,
+        )
+        for (name, data), explanation in zip(images, explanations, strict=True)
+        if explanation.segments
+    ]
+
+
+def _version(name: str, version: int) -> vision_pb2.ModelVersion:
+    return vision_pb2.ModelVersion(name=name, version=version)
+
+
+def _images(images: Sequence[NamedImage]) -> list[vision_pb2.Image]:
+    return [vision_pb2.Image(id=name, data=data) for name, data in images]
+
+
+def _chunks(items: Sequence[NamedImage], size: int) -> Iterator[Sequence[NamedImage]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,62 @@
+"""The `Queue` port on Celery, and the Celery app that sender and worker share."""
+
+from __future__ import annotations
+
+import celery
+from kombu.exceptions import OperationalError
+
+from services.common.runtime.errors import Unavailable
+from services.common.runtime.queues import CRITIQUE_TASK, JOBS_QUEUE, TRAIN_TASK
+
+VISIBILITY_TIMEOUT_S = 6 * 3600
+"""Longer than the longest job: a message that is not acknowledged by then is delivered again."""
+_SOCKET_TIMEOUT_S = 10.0
+_RETRY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.5}
+
+
+def build_app(broker_url: str) -> celery.Celery:
+    """A Celery app that acknowledges late, takes one message at a time and speaks JSON only."""
+    transport = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "socket_connect_timeout": _SOCKET_TIMEOUT_S,
+        "socket_keepalive": True,
+    }
+    app = celery.Celery("plumbline-trainer", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=transport,
+        visibility_timeout=VISIBILITY_TIMEOUT_S,
+        task_default_queue=JOBS_QUEUE,
+    )
+    return app
+
+
+class CeleryQueue:
+    """Sends a job's steps to the workers."""
+
+    def __init__(self, app: celery.Celery) -> None:
+        self._app = app
+
+    def send_critique(self, job_id: str) -> None:
+        """See the port."""
+        self._send(CRITIQUE_TASK, job_id)
+
+    def send_train(self, job_id: str) -> None:
+        """See the port."""
+        self._send(TRAIN_TASK, job_id)
+
+    def _send(self, task: str, job_id: str) -> None:
+        try:
+            self._app.send_task(
+                task, kwargs={"job_id": job_id}, queue=JOBS_QUEUE, retry=True, retry_policy=_RETRY, ignore_result=True
+            )
+        except (OperationalError, OSError) as error:
+            raise Unavailable("the broker can't be reached; submit again with the same idempotency key") from error

@@ -1,0 +1,47 @@
+"""The `Lvlm` port over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plumbline.common.v1 import vision_pb2
+from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
+from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
+from services.common import wire
+from services.common.vision.class_specification import ClassSpecification
+from services.trainer.adapters.channel import calling, open_channel
+from services.trainer.ports import ExplainedSample, ModelAnswer
+
+
+class LvlmClient:
+    """Speaks to one LVLM service; every call has a deadline."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._stub = rpc.LvlmServiceStub(open_channel(address))
+        self._timeout_s = timeout_s
+
+    def translate(
+        self,
+        model: ModelAnswer,
+        specification: ClassSpecification,
+        pictures: Sequence[ExplainedSample],
+        job_id: str,
+    ) -> None:
+        """See the port."""
+        request = pb.TranslateSpecificationRequest(
+            model=vision_pb2.ModelVersion(name=model.name, version=model.version, digest=model.digest),
+            specification=wire.specification_to_proto(specification),
+            images=[_explained(picture) for picture in pictures],
+            job_id=job_id,
+        )
+        with calling("lvlm"):
+            self._stub.TranslateSpecification(request, timeout=self._timeout_s)
+
+
+def _explained(picture: ExplainedSample) -> pb.ExplainedImage:
+    return pb.ExplainedImage(
+        image=vision_pb2.Image(data=picture.data, id=picture.sample.file_name),
+        target_label=picture.target_label,
+        true_label=picture.sample.label,
+        segments=[wire.segment_to_proto(segment) for segment in picture.segments],
+    )

@@ -1,0 +1,84 @@
+"""The gate: declared criteria that a challenger must meet before it is served. Label-free numbers only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from services.trainer.domain.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What must hold; ratios from 0 to 1.
+
+    The validation pictures are made like the training data: a model that gives its shortcut up loses a little there, so the two drops
+    are allowances, not goals.
+    """
+
+    max_accuracy_drop: float = 0.05
+    max_class_accuracy_drop: float = 0.20
+    min_swap_accuracy_gain: float = 0.01
+    max_flip_rate_rise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One criterion with its numbers."""
+
+    criterion: str
+    before: float | None
+    after: float | None
+    is_met: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Publish or not, and why."""
+
+    is_accepted: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def reason(self) -> str:
+        """The criteria that were missed, in words; all of them when none was."""
+        told = [check for check in self.checks if self.is_accepted or not check.is_met]
+        return "; ".join(f"{check.criterion}: {_show(check.before)} → {_show(check.after)}" for check in told)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"reason": self.reason}
+
+
+def decide(before: Evidence, after: Evidence, criteria: Criteria) -> Decision:
+    """Hold `after` against `before`, both measured on the same pictures."""
+    pairs = list(zip(before.class_accuracy, after.class_accuracy, strict=True))
+    worst = max(pairs, key=lambda pair: pair[0] - pair[1])
+    can_swap = None not in (before.swap_accuracy, after.swap_accuracy, before.flip_rate, after.flip_rate)
+    gain = can_swap and after.swap_accuracy - before.swap_accuracy >= criteria.min_swap_accuracy_gain
+    calm = can_swap and after.flip_rate - before.flip_rate <= criteria.max_flip_rate_rise
+    checks = (
+        Check(
+            f"validation accuracy falls by at most {criteria.max_accuracy_drop:g}",
+            before.accuracy,
+            after.accuracy,
+            before.accuracy - after.accuracy <= criteria.max_accuracy_drop,
+        ),
+        Check(
+            f"no class falls by more than {criteria.max_class_accuracy_drop:g}",
+            worst[0],
+            worst[1],
+            worst[0] - worst[1] <= criteria.max_class_accuracy_drop,
+        ),
+        Check(
+            f"accuracy under swapped regions rises by at least {criteria.min_swap_accuracy_gain:g}",
+            before.swap_accuracy,
+            after.swap_accuracy,
+            bool(gain),
+        ),
+        Check("the shortcut flip rate does not rise", before.flip_rate, after.flip_rate, bool(calm)),
+    )
+    return Decision(all(check.is_met for check in checks), checks)
+
+
+def _show(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"

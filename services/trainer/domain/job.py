@@ -1,0 +1,94 @@
+"""A job's states and the only ways between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.runtime.errors import WrongState
+from services.common.vision.class_specification import ClassSpecification
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "QUEUED"
+    CRITIQUING = "CRITIQUING"
+    AWAITING_REVIEW = "AWAITING_REVIEW"
+    TRAINING = "TRAINING"
+    EVALUATING = "EVALUATING"
+    PUBLISHED = "PUBLISHED"
+    REJECTED = "REJECTED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+_ENDS = frozenset({JobState.FAILED, JobState.CANCELLED})
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: _ENDS | {JobState.CRITIQUING},
+    JobState.CRITIQUING: _ENDS | {JobState.AWAITING_REVIEW, JobState.TRAINING},
+    JobState.AWAITING_REVIEW: _ENDS | {JobState.TRAINING},
+    JobState.TRAINING: _ENDS | {JobState.EVALUATING, JobState.REJECTED},
+    JobState.EVALUATING: _ENDS | {JobState.PUBLISHED, JobState.REJECTED},
+    JobState.PUBLISHED: frozenset(),
+    JobState.REJECTED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+def check_transition(before: JobState, after: JobState) -> None:
+    """Raise `WrongState` when a job can't go from `before` to `after`."""
+    if after not in TRANSITIONS[before]:
+        raise WrongState(f"a job that is {before} can't become {after}")
+
+
+class AlignmentRequest(BaseModel):
+    """What was asked for, with the model resolved: an immutable part of the record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    idempotency_key: str = ""
+    asked_digest: str
+    """Digest of the request as it was sent: what "the same content" means for the key."""
+    model_name: str
+    model_version: int = Field(ge=1)
+    model_digest: str
+    labels: list[str]
+    dataset_path: str
+    specification: ClassSpecification
+    images_per_class: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    seed: int = 0
+
+
+class JobEvent(BaseModel):
+    """One change of state."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: JobState
+    at: datetime
+    reason: str = ""
+    published_version: int = 0
+    published_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its record has it; `events` oldest first, at least one."""
+
+    job_id: str
+    request: AlignmentRequest
+    events: tuple[JobEvent, ...]
+
+    @property
+    def state(self) -> JobState:
+        return self.events[-1].state

@@ -1,0 +1,1 @@
+"""Losses that keep a model from using what a mask covers. One file per loss."""

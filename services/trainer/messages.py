@@ -1,0 +1,83 @@
+"""`plumbline.trainer.v1` messages to our types and back; the servicer and the submit task share it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from google.protobuf import json_format, timestamp_pb2
+
+from plumbline.common.v1 import vision_pb2
+from plumbline.trainer.v1 import trainer_service_pb2 as pb
+from services.common import wire
+from services.common.runtime.errors import InvalidInput
+from services.common.vision.critique import Critique
+from services.trainer.domain.job import JobState
+from services.trainer.handlers.submitting import Submission
+from services.trainer.handlers.watching import JobView
+
+
+def read_submission_json(content: dict[str, Any]) -> Submission:
+    """A submission from the JSON form of SubmitAlignmentRequest, as it comes from the queue."""
+    try:
+        return read_submission(json_format.ParseDict(content, pb.SubmitAlignmentRequest()))
+    except json_format.ParseError as error:
+        raise InvalidInput("request", str(error)) from error
+
+
+def read_submission(request: pb.SubmitAlignmentRequest) -> Submission:
+    """A submission from its message."""
+    return Submission(
+        idempotency_key=request.idempotency_key,
+        model_name=request.model.name,
+        model_version=request.model.version,
+        dataset_path=request.dataset_path,
+        specification=wire.specification_from_proto(request.specification),
+        images_per_class=request.options.images_per_class,
+        epochs=request.options.epochs,
+        seed=request.options.seed,
+    )
+
+
+def write_alignment(view: JobView) -> pb.Alignment:
+    """A job as its message."""
+    job, last = view.job, view.job.events[-1]
+    request = job.request
+    message = pb.Alignment(
+        job_id=job.job_id,
+        state=f"JOB_STATE_{job.state.value}",
+        model=vision_pb2.ModelVersion(
+            name=request.model_name, version=request.model_version, digest=request.model_digest
+        ),
+        reason=last.reason,
+        metrics_json=json.dumps(view.metrics) if view.metrics else "",
+        created_at=_timestamp(job.events[0].at),
+        updated_at=_timestamp(last.at),
+        verdict_counts=view.verdict_counts,
+        record_path=f"jobs/{job.job_id}",
+    )
+    if view.progress:
+        progress = view.progress
+        message.progress.CopyFrom(
+            pb.Progress(done=progress.done, total=progress.total, unit=progress.unit, loss=progress.loss)
+        )
+    if job.state is JobState.PUBLISHED:
+        message.published.CopyFrom(
+            vision_pb2.ModelVersion(
+                name=request.model_name, version=last.published_version, digest=last.published_digest
+            )
+        )
+    return message
+
+
+def write_critiqued(critique: Critique, data: bytes) -> pb.CritiquedImage:
+    """A critique with its picture as its message."""
+    return pb.CritiquedImage(
+        image=vision_pb2.Image(data=data, id=critique.image_id), critique=wire.critique_to_proto(critique)
+    )
+
+
+def _timestamp(moment: Any) -> timestamp_pb2.Timestamp:
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message

@@ -1,0 +1,158 @@
+"""What the use cases need from outside, in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from services.common.vision.class_specification import ClassSpecification
+from services.common.vision.critique import Critique
+from services.common.vision.explanation import Segment
+from services.trainer.domain.job import AlignmentRequest, Job, JobState
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a data set: its name and label there, the digest of its file, and the file."""
+
+    file_name: str
+    label: str
+    digest: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """A served version as the explainer names it."""
+
+    name: str
+    version: int
+    digest: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExplainedSample:
+    """A picture with the segments of its decision; `message` is the picture's encoded file."""
+
+    sample: Sample
+    target_label: str
+    segments: tuple[Segment, ...]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Steps done within a state; `loss` in training only."""
+
+    done: int
+    total: int
+    unit: str
+    loss: float | None = None
+
+
+class Explainer(Protocol):
+    """The explainer service."""
+
+    def find_model(self, name: str, version: int) -> ModelAnswer:
+        """The served version; 0 means the champion."""
+
+    def predict(self, model: ModelAnswer, images: Sequence[bytes]) -> np.ndarray:
+        """Probabilities (image, class) of encoded pictures, any number."""
+
+    def explain(self, model: ModelAnswer, samples: Sequence[Sample]) -> list[ExplainedSample]:
+        """Up to 64 pictures with the segments of their predicted class."""
+
+    def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> ModelAnswer:
+        """Serve a bundle of the artifact store as the next version; the same `key` publishes once."""
+
+
+class Lvlm(Protocol):
+    """The LVLM service."""
+
+    def translate(
+        self,
+        model: ModelAnswer,
+        specification: ClassSpecification,
+        pictures: Sequence[ExplainedSample],
+        job_id: str,
+    ) -> None:
+        """Have up to 32 pictures judged; the critiques arrive on the job's queue."""
+
+
+class Queue(Protocol):
+    """The broker."""
+
+    def send_critique(self, job_id: str) -> None:
+        """Ask for the critiquing step."""
+
+    def send_train(self, job_id: str) -> None:
+        """Ask for the training step."""
+
+
+class ProgressBoard(Protocol):
+    """Where the latest progress is shown; may be lost."""
+
+    def show(self, job_id: str, progress: Progress) -> None:
+        """Replace the job's progress."""
+
+    def look(self, job_id: str) -> Progress | None:
+        """The job's progress, if any is known."""
+
+
+class DatasetReader(Protocol):
+    """The data root."""
+
+    def read(self, dataset_path: str) -> list[Sample]:
+        """Pictures of a data set, in the order of its table."""
+
+
+class Record(Protocol):
+    """The jobs' immutable record."""
+
+    def file(self, request: AlignmentRequest) -> Job:
+        """File a job, or find the one that this idempotency key filed."""
+
+    def load(self, job_id: str) -> Job:
+        """A job as it stands."""
+
+    def job_ids(self) -> list[str]:
+        """All jobs, newest first."""
+
+    def advance(self, job_id: str, state: JobState, **details: Any) -> Job:
+        """Move a job on; of two who try, one gets `WrongState` or `Conflict`."""
+
+    def write_once(self, job_id: str, name: str, content: Any) -> bool:
+        """Keep a JSON object; False when there is one of that name."""
+
+    def read(self, job_id: str, name: str) -> Any | None:
+        """A kept JSON object, None when there is none."""
+
+    def add_critique(self, job_id: str, critique: Critique) -> bool:
+        """Keep a critique; False when the picture has one."""
+
+    def critiques(self, job_id: str) -> list[Critique]:
+        """Kept critiques, by picture digest."""
+
+    def set_aside(self, job_id: str, content: Any, reason: str) -> None:
+        """Keep what could not be used, with the reason."""
+
+    def add_picture(self, job_id: str, digest: str, data: bytes) -> None:
+        """Keep a critiqued picture's file."""
+
+    def picture(self, job_id: str, digest: str) -> bytes:
+        """A kept picture's file."""
+
+
+class TrainingRun(Protocol):
+    """Fine-tuning in a process of its own."""
+
+    def __call__(self, job: Job, on_progress: Callable[[Progress], bool]) -> dict[str, Any]:
+        """Train, measure, decide; returns what was measured, with `bundle_path` when there is a challenger.
+
+        `on_progress` returns False to stop the run; then `Cancelled` is raised.
+        """

@@ -1,0 +1,36 @@
+"""Settings of the trainer's API and workers, from variables TRAINER_*."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic_settings import SettingsConfigDict
+
+from services.common.runtime.settings import ServiceSettings
+
+
+class TrainerSettings(ServiceSettings):
+    """What the trainer needs to know."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="TRAINER_")
+
+    broker_url: str
+    """Redis, for messages and progress: redis://host:port/db."""
+    store_root: Path
+    """Root of the artifact store: the record."""
+    data_root: Path
+    """Root of the data sets."""
+    explainer_address: str
+    """host:port of the explainer."""
+    lvlm_address: str
+    """host:port of the LVLM service."""
+    explainer_timeout_s: float = 120.0
+    """Longest time for one call to the explainer, seconds."""
+    publish_timeout_s: float = 180.0
+    """Longest time for a publication, seconds."""
+    lvlm_timeout_s: float = 600.0
+    """Longest time for one call to the LVLM service, seconds."""
+    worker_threads: int = 2
+    """Messages that a worker handles at once: one job's step, and critiques that come in meanwhile."""
+    training_threads: int = 1
+    """Threads of the training process."""

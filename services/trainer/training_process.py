@@ -1,0 +1,196 @@
+"""Training as a process of its own: from a critiqued job in the record to a challenger bundle and its numbers.
+
+Run by the worker: python -m services.trainer.training_process --store DIR --data DIR --job ID. Prints JSON lines: `progress` while it
+works, then `metrics`, or `error` when the input does not allow it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file
+
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.errors import AlreadyExists, ServiceError
+from services.common.vision.critique import Critique, Verdict
+from services.common.vision.masks import decode_mask
+from services.common.vision.model_bundle import BASELINES, PREPROCESSING, ModelBundle, load_bundle, save_bundle
+from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.trainer.adapters.dataset_folder import DatasetFolder
+from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.alignment import Alignment, align, steps_for
+from services.trainer.domain.fine_tuning import Pictures
+from services.trainer.domain.gate import Criteria, Decision, decide
+from services.trainer.domain.job import Job
+from services.trainer.domain.selection import split_rows
+from services.trainer.handlers.critiquing import EXPECTED, HELD_OUT_PART, TRAIN_PART
+from services.trainer.ports import Sample
+
+
+def main() -> None:
+    """Train one job and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        _print({"metrics": train_job(ArtifactStore(arguments.store), DatasetFolder(arguments.data), arguments.job)})
+    except ServiceError as error:
+        _print({"error": error.message})
+
+
+def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dict[str, Any]:
+    """Align, decide, write the challenger's bundle into the store; returns all numbers."""
+    record = JobRecord(store)
+    job = record.load(job_id)
+    parent = store.local_path(bundle_path(job.request.model_name, job.request.model_digest))
+    bundle = load_bundle(parent)
+    samples = datasets.read(job.request.dataset_path)
+    split = split_rows([sample.label for sample in samples], job.request.seed)
+    train = _load_pictures(bundle, [samples[row] for row in split.train])
+    validation = _load_pictures(bundle, [samples[row] for row in split.validation])
+    critiques, expected = record.critiques(job_id), record.read(job_id, EXPECTED)
+    by_digest = {sample.digest: sample for sample in samples}
+    masked, held_out = (
+        _load_masked(bundle, by_digest, [c for c in critiques if expected[c.image_digest]["part"] == part])
+        for part in (TRAIN_PART, HELD_OUT_PART)
+    )
+    metrics: dict[str, Any] = {
+        "pictures": {
+            "train": len(train),
+            "validation": len(validation),
+            "masked": len(masked),
+            "held_out": len(held_out),
+        },
+    }
+    if not len(masked):
+        return metrics | {
+            "decision": {"is_accepted": False, "reason": "no segment was judged spurious: nothing to align"}
+        }
+    result = align(
+        bundle.model,
+        train,
+        masked,
+        validation,
+        held_out,
+        steps_for(len(train), job.request.epochs),
+        job.request.seed,
+        lambda done, total, loss: _print({"progress": {"done": done, "total": total, "unit": "batch", "loss": loss}}),
+    )
+    decision = decide(result.before, result.chosen.evidence, Criteria())
+    metrics |= {
+        "before": result.before.as_dict(),
+        "after": result.chosen.evidence.as_dict(),
+        "chosen": {"strength": result.chosen.strength, "step": result.chosen.step},
+        "trials": [asdict(trial) for trial in result.trials],
+        "criteria": asdict(Criteria()),
+        "decision": decision.as_dict(),
+    }
+    return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques)}
+
+
+def bundle_path(name: str, digest: str) -> str:
+    """Where a bundle lies in the artifact store."""
+    return f"models/{name}/{digest.removeprefix('sha256:')}"
+
+
+def _load_pictures(bundle: ModelBundle, samples: Sequence[Sample]) -> Pictures:
+    rows = [_preprocess(bundle, sample) for sample in samples]
+    labels = torch.tensor([bundle.labels.index(sample.label) for sample in samples], dtype=torch.int64)
+    return Pictures(torch.from_numpy(np.stack(rows)), labels)
+
+
+def _load_masked(bundle: ModelBundle, by_digest: dict[str, Sample], critiques: Sequence[Critique]) -> Pictures:
+    """The pictures in which a segment was judged spurious, with the union of those segments at the model's input size."""
+    size = (bundle.preprocessor.height_px, bundle.preprocessor.width_px)
+    pairs = [(by_digest[critique.image_digest], _spurious_mask(critique, size)) for critique in critiques]
+    pairs = [(sample, mask) for sample, mask in pairs if mask.any()]
+    if not pairs:
+        empty = torch.zeros((0, bundle.preprocessor.channels, *size))
+        return Pictures(empty, torch.zeros(0, dtype=torch.int64), torch.zeros((0, *size), dtype=torch.bool))
+    pictures = _load_pictures(bundle, [sample for sample, _ in pairs])
+    return Pictures(pictures.pixels, pictures.labels, torch.from_numpy(np.stack([mask for _, mask in pairs])))
+
+
+def _spurious_mask(critique: Critique, size: tuple[int, int]) -> np.ndarray:
+    union = np.zeros(size, dtype=bool)
+    for verdict in critique.verdicts:
+        if verdict.verdict is Verdict.SPURIOUS:
+            mask = decode_mask(verdict.mask.counts, *verdict.mask.size)
+            union |= np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    return union
+
+
+def _preprocess(bundle: ModelBundle, sample: Sample) -> np.ndarray:
+    return bundle.preprocessor(decode_image(sample.path.read_bytes(), ImageLimits(), sample.file_name))
+
+
+def _write_bundle(
+    store: ArtifactStore, job: Job, parent: Path, result: Alignment, decision: Decision, critiques: Sequence[Critique]
+) -> str:
+    critiques_digest = hashlib.sha256("".join(critique.model_dump_json() for critique in critiques).encode())
+    provenance = {
+        "made_by": "plumbline.trainer",
+        "job_id": job.job_id,
+        "parent": {"version": job.request.model_version, "digest": job.request.model_digest},
+        "critiques_digest": f"sha256:{critiques_digest.hexdigest()}",
+        "strength": result.chosen.strength,
+        "step": result.chosen.step,
+        "seed": job.request.seed,
+    }
+    baselines = parent / BASELINES
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        digest = save_bundle(
+            Path(folder) / "bundle",
+            result.model,
+            json.loads((parent / PREPROCESSING).read_text()),
+            load_file(baselines)["baselines"] if baselines.is_file() else None,
+            provenance,
+            _write_card(job, result, decision),
+        )
+        path = bundle_path(job.request.model_name, digest)
+        with contextlib.suppress(AlreadyExists):  # the same job trained again gives the same bundle
+            store.create_folder(path, Path(folder) / "bundle")
+    return path
+
+
+def _write_card(job: Job, result: Alignment, decision: Decision) -> str:
+    rules = "\n".join(
+        f"- **{rule.class_name}**: should matter: {rule.should_matter or '–'}; must not matter: {rule.should_not_matter or '–'}"
+        for rule in job.request.specification.rules
+    )
+    checks = "\n".join(f"| {c.criterion} | {c.before} | {c.after} | {c.is_met} |" for c in decision.checks)
+    return (
+        f"# {job.request.model_name}, aligned\n\nFine-tuned from version {job.request.model_version} "
+        f"(`{job.request.model_digest}`) by job `{job.job_id}`, RRR with λ = {result.chosen.strength:g}, "
+        f"{result.chosen.step} steps.\n\n## What the experts said\n\n{rules}\n\n## Gate\n\n"
+        f"| criterion | before | after | met |\n|---|---|---|---|\n{checks}\n"
+    )
+
+
+def _print(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
