@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import celery
@@ -71,6 +72,8 @@ def run_worker(settings: TrainerSettings) -> None:
 
     Threads, not forks: gRPC does not survive a fork, and what is heavy (training) runs in a process of its own anyway.
     """
+    for chatty in ("celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # they log arguments, and those name pictures
     parts = _Parts.build(settings)
     lvlm = LvlmClient(settings.lvlm_address, settings.lvlm_timeout_s)
     run = TrainingChild(settings.store_root, settings.data_root, settings.training_threads)

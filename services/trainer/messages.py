@@ -55,6 +55,7 @@ def write_alignment(view: JobView) -> pb.Alignment:
         updated_at=_timestamp(last.at),
         verdict_counts=view.verdict_counts,
         record_path=f"jobs/{job.job_id}",
+        specification=wire.specification_to_proto(request.specification),
     )
     if view.progress:
         progress = view.progress

@@ -72,7 +72,7 @@ class Progress(_message.Message):
     def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class Alignment(_message.Message):
-    __slots__ = ("job_id", "state", "progress", "model", "published", "reason", "metrics_json", "created_at", "updated_at", "verdict_counts", "record_path")
+    __slots__ = ("job_id", "state", "progress", "model", "published", "reason", "metrics_json", "created_at", "updated_at", "verdict_counts", "record_path", "specification")
     class VerdictCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class Alignment(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     VERDICT_COUNTS_FIELD_NUMBER: _ClassVar[int]
     RECORD_PATH_FIELD_NUMBER: _ClassVar[int]
+    SPECIFICATION_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     progress: Progress
@@ -102,7 +103,8 @@ class Alignment(_message.Message):
     updated_at: _timestamp_pb2.Timestamp
     verdict_counts: _containers.ScalarMap[str, int]
     record_path: str
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., published: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., reason: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict_counts: _Optional[_Mapping[str, int]] = ..., record_path: _Optional[str] = ...) -> None: ...
+    specification: _vision_pb2.ClassSpecification
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., published: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., reason: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict_counts: _Optional[_Mapping[str, int]] = ..., record_path: _Optional[str] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ...) -> None: ...
 
 class SubmitAlignmentResponse(_message.Message):
     __slots__ = ("alignment",)

@@ -12,11 +12,14 @@ from services.lvlm.nano import answers, prompting, things
 from services.lvlm.nano.building import CELL_COUNT, END, IMAGE_PX, PATCH_PX
 from services.lvlm.nano.draw import read_covered
 from services.lvlm.nano.segments import MAX_SEGMENT_COUNT
-from services.lvlm.nano.sentences import draw_specification
+from services.lvlm.nano.sentences import Specification, draw_specification
 
 IGNORED = -100
 PANELS = ("picture", "overlay")
 JOINT_COUNT = (MAX_SEGMENT_COUNT + 1) * things.THING_COUNT  # classes of an overlay cell: segment x thing
+READ_THINGS = (things.BACKGROUND, things.DIGIT, *things.SHAPES)
+STATUSES = (answers.NOT_NAMED, answers.MATTERS, answers.MUST_NOT_MATTER, answers.UNCLEAR)
+LAST_FIELD = "does not matter: "  # as the prompt files have it
 CLAUSE = re.compile(r"(, which[^.]*)?\.")
 
 
@@ -27,6 +30,21 @@ class Example:
     prompt: str
     answer: str
     learned: tuple[tuple[int, int], ...] | None = None
+    specification: Specification | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of examples, padded right.
+
+    Shapes: ids and labels (example, token); read_at (example,), the token that ends the specification's lines, 0 where a prompt has none;
+    statuses (example, READ_THINGS), what the specification says of each thing, IGNORED where there is none.
+    """
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    read_at: torch.Tensor
+    statuses: torch.Tensor
 
 
 def render_record(record: np.ndarray, tint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -75,9 +93,8 @@ def draw_picture_question(rng: np.random.Generator, record: np.ndarray, split: s
     if rng.random() < 0.12:
         return Example(prompting.describe_prompt(len(covered)), answers.describe(seen, covered))
     specification = draw_specification(rng, split, seen)
-    return Example(
-        prompting.critic_prompt(specification, len(covered)), answers.criticise(seen, covered, specification)
-    )
+    critique = answers.criticise(seen, covered, specification)
+    return Example(prompting.critic_prompt(specification, len(covered)), critique, specification=specification)
 
 
 def draw_text_question(rng: np.random.Generator, split: str) -> Example:
@@ -88,10 +105,11 @@ def draw_text_question(rng: np.random.Generator, split: str) -> Example:
     kind = rng.random()
     if kind < 0.4:
         spans = tuple((match.start(), match.end()) for match in CLAUSE.finditer(critique) if match.start() > 0)
-        return Example(prompting.critic_prompt(specification, len(covered)), critique, spans[1:])
+        return Example(prompting.critic_prompt(specification, len(covered)), critique, spans[1:], specification)
     if kind < 0.5:  # a critic that does not argue: the judge reads the specification itself
         critique = answers.describe(seen, covered)
-    return Example(prompting.judge_prompt(specification, critique, len(covered)), answers.judge(covered, specification))
+    verdicts = answers.judge(covered, specification)
+    return Example(prompting.judge_prompt(specification, critique, len(covered)), verdicts, specification=specification)
 
 
 def draw_sight(rng: np.random.Generator) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -111,15 +129,15 @@ def draw_sight(rng: np.random.Generator) -> tuple[list[int], list[tuple[int, ...
     return seen, covered
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels, padded right. Shapes: both (example, token) int64."""
+def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_count: int) -> Tokens:
+    """Token ids, labels on the answers, and what is to be read from the specification."""
     prompts = [prompting.with_images(example.prompt, image_count, is_expanded=True) for example in examples]
-    heads = tokenizer(prompts)["input_ids"]
+    heads = tokenizer(prompts, return_offsets_mapping=True)
     tails = tokenizer([e.answer + END for e in examples], return_offsets_mapping=True)
     rows = []
-    for example, head, tail, offsets in zip(examples, heads, tails["input_ids"], tails["offset_mapping"], strict=True):
+    for example, head, tail, offsets in zip(
+        examples, heads["input_ids"], tails["input_ids"], tails["offset_mapping"], strict=True
+    ):
         labels = [
             token if example.learned is None or any(a <= start < b for a, b in example.learned) else IGNORED
             for token, (start, _) in zip(tail, offsets, strict=True)
@@ -131,4 +149,21 @@ def encode(
     for index, (row_ids, row_labels) in enumerate(rows):
         ids[index, : len(row_ids)] = torch.tensor(row_ids)
         labels[index, : len(row_labels)] = torch.tensor(row_labels)
-    return ids, labels
+    read_at = [_find_end(prompt, offsets) for prompt, offsets in zip(prompts, heads["offset_mapping"], strict=True)]
+    statuses = [_statuses(example.specification) for example in examples]
+    return Tokens(ids, labels, torch.tensor(read_at), torch.tensor(statuses))
+
+
+def _find_end(prompt: str, offsets: list[tuple[int, int]]) -> int:
+    """The token that ends the line of what must not matter: both fields have been read there."""
+    start = prompt.find(LAST_FIELD)
+    if start < 0:
+        return 0
+    end = prompt.index("\n", start)
+    return next(index for index, (first, last) in enumerate(offsets) if first <= end < last)
+
+
+def _statuses(specification: Specification | None) -> list[int]:
+    if specification is None:
+        return [IGNORED] * len(READ_THINGS)
+    return [STATUSES.index(answers.status_of(code, specification)) for code in READ_THINGS]

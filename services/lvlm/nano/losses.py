@@ -5,10 +5,11 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from services.lvlm.nano import things
-from services.lvlm.nano.batches import IGNORED, JOINT_COUNT
+from services.lvlm.nano.batches import IGNORED, JOINT_COUNT, READ_THINGS, STATUSES, Tokens
 from services.lvlm.nano.stream import QUESTIONS_PER_PICTURE, StepBatch
 
 BACKGROUND_WEIGHT = 0.4
+READING_LAYER = 2  # of four: the two above can use what was read
 DECOY_WEIGHT = 3.0  # decoys cover few cells and must count all the same
 
 
@@ -36,6 +37,27 @@ class DenseHeads(nn.Module):
         return loss + _soft_loss(self.joint(cells[:, 1]), joint, self.joint_weights)
 
 
+class ReadingHead(nn.Module):
+    """Training-only head: what a specification says of each thing, read where its lines end, half-way up the language model.
+
+    Without it the words of a sentence and the clause that depends on them are connected by a few tokens far apart, which a model of this size
+    takes very long to find.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.status = nn.Linear(width, len(READ_THINGS) * len(STATUSES))
+
+    def forward(self, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+        """Cross-entropy over things. Shapes: hidden (example, token, width)."""
+        ends = hidden[torch.arange(len(hidden)), tokens.read_at]
+        logits = self.status(self.norm(ends)).unflatten(1, (len(READ_THINGS), len(STATUSES)))
+        return nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), tokens.statuses.flatten(), ignore_index=IGNORED
+        )
+
+
 def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Tensor:
     """Features of the vision tower as the model itself uses them. Shapes: (record, 2, 64, width)."""
     outputs = model.model.vision_tower(panels.flatten(0, 1), output_hidden_states=True)
@@ -43,27 +65,34 @@ def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Te
     return features.unflatten(0, panels.shape[:2])
 
 
-def picture_loss(model: LlavaForConditionalGeneration, cells: torch.Tensor, batch: StepBatch) -> torch.Tensor:
-    """Loss on the answers to questions with pictures; each picture is looked at once for all its questions."""
+def picture_loss(
+    model: LlavaForConditionalGeneration, reading: ReadingHead, cells: torch.Tensor, batch: StepBatch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses on the answers to questions with pictures, and on reading them; each picture is looked at once for all its questions."""
     features = model.model.multi_modal_projector(cells)  # (record, 2, 64, text width)
     repeated = features.repeat_interleave(QUESTIONS_PER_PICTURE, dim=0)
-    embeddings = model.get_input_embeddings()(batch.picture_ids)
-    is_image = (batch.picture_ids == model.config.image_token_id).unsqueeze(-1)
+    embeddings = model.get_input_embeddings()(batch.picture.ids)
+    is_image = (batch.picture.ids == model.config.image_token_id).unsqueeze(-1)
     embeddings = embeddings.masked_scatter(is_image, repeated.to(embeddings.dtype))
-    return answer_loss(model, embeddings, batch.picture_labels)
+    return answer_loss(model, reading, embeddings, batch.picture)
 
 
-def text_loss(model: LlavaForConditionalGeneration, batch: StepBatch) -> torch.Tensor:
-    """Loss on the answers to questions without pictures."""
-    return answer_loss(model, model.get_input_embeddings()(batch.text_ids), batch.text_labels)
+def text_loss(
+    model: LlavaForConditionalGeneration, reading: ReadingHead, batch: StepBatch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses on the answers to questions without pictures, and on reading them."""
+    return answer_loss(model, reading, model.get_input_embeddings()(batch.text.ids), batch.text)
 
 
-def answer_loss(model: LlavaForConditionalGeneration, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy on labelled tokens only. Padding stands right, so the causal mask alone hides it."""
-    hidden = model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-    is_next = labels[:, 1:] != IGNORED
-    logits = model.lm_head(hidden[:, :-1][is_next])  # (labelled token, vocabulary)
-    return nn.functional.cross_entropy(logits.float(), labels[:, 1:][is_next])
+def answer_loss(
+    model: LlavaForConditionalGeneration, reading: ReadingHead, embeddings: torch.Tensor, tokens: Tokens
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy on labelled tokens, and of the reading head. Padding stands right, so the causal mask alone hides it."""
+    outputs = model.model.language_model(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
+    is_next = tokens.labels[:, 1:] != IGNORED
+    logits = model.lm_head(outputs.last_hidden_state[:, :-1][is_next])  # (labelled token, vocabulary)
+    answered = nn.functional.cross_entropy(logits.float(), tokens.labels[:, 1:][is_next])
+    return answered, reading(outputs.hidden_states[READING_LAYER], tokens)
 
 
 def _soft_loss(logits: torch.Tensor, shares: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from services.lvlm.nano import batches
 
-QUESTIONS_PER_PICTURE = 2
+QUESTIONS_PER_PICTURE = 1
 SHARD_USES = 6  # batches taken from a shard before another one is opened
 
 
@@ -19,16 +19,14 @@ SHARD_USES = 6  # batches taken from a shard before another one is opened
 class StepBatch:
     """One training step.
 
-    Shapes: panels (record, 2, 3, 128, 128); targets (record, 64, classes); ids and labels of picture questions
-    (record * questions, token), a record's questions side by side; of text questions (example, token).
+    Shapes: panels (record, 2, 3, 128, 128); targets (record, 64, classes). A record's questions stand side by side in `picture`;
+    `text` are questions without pictures.
     """
 
     panels: torch.Tensor
     targets: torch.Tensor
-    picture_ids: torch.Tensor | None
-    picture_labels: torch.Tensor | None
-    text_ids: torch.Tensor | None
-    text_labels: torch.Tensor | None
+    picture: batches.Tokens | None
+    text: batches.Tokens | None
 
 
 class DrawnStream(IterableDataset):
@@ -56,7 +54,7 @@ class DrawnStream(IterableDataset):
         panels = torch.from_numpy(np.stack([panels for panels, _ in rendered]))
         targets = torch.from_numpy(np.stack([targets for _, targets in rendered]))
         if self._text_count == 0:
-            return StepBatch(panels, targets, None, None, None, None)
+            return StepBatch(panels, targets, None, None)
         questions = [
             batches.draw_picture_question(rng, record, "train")
             for record in records
@@ -66,8 +64,8 @@ class DrawnStream(IterableDataset):
         return StepBatch(
             panels,
             targets,
-            *batches.encode(self._tokenizer, questions, image_count=len(batches.PANELS)),
-            *batches.encode(self._tokenizer, texts, image_count=0),
+            batches.encode(self._tokenizer, questions, image_count=len(batches.PANELS)),
+            batches.encode(self._tokenizer, texts, image_count=0),
         )
 
 

@@ -2,7 +2,8 @@
 
 Run: python -m services.lvlm.nano.train --out DIR --work DIR --minutes N [--resume]
 
-Stage 1 teaches the vision tower what covers each cell; stage 2 adds language and keeps the dense heads as a helper.
+Stage 1 teaches the vision tower what covers each cell; stage 2 adds language and keeps two helpers: the dense
+heads, and a head that reads what a specification says of each thing.
 The schedule follows the clock: warm-up, plateau, decay over the last third of each stage. `--work` holds the drawn
 shards, the state to resume from and the log; `--out` receives the averaged weights as a `transformers` folder.
 """
@@ -28,7 +29,7 @@ WARM_UP_RATIO = 0.02
 DECAY_RATIO = 0.34
 FINAL_RATE_RATIO = 0.02
 AVERAGE_DECAY = 0.998
-DENSE_WEIGHT = 0.5
+HELPER_WEIGHTS = {"dense": 0.5, "reading": 0.5}  # in stage 2; the answers count in full
 TOKENIZER_TEXT_COUNT = 20000
 LOG_STEPS = 20
 
@@ -39,6 +40,7 @@ class Run:
 
     model: LlavaForConditionalGeneration
     heads: losses.DenseHeads
+    reading: losses.ReadingHead
     average: LlavaForConditionalGeneration
     optimizer: torch.optim.Optimizer
     elapsed_s: float = 0.0
@@ -76,13 +78,14 @@ def _open_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
 def _open_run(tokenizer: PreTrainedTokenizerFast, seed: int) -> Run:
     model = building.build_model(tokenizer, seed)
     heads = losses.DenseHeads(model.config.vision_config.hidden_size)
-    parameters = [*model.parameters(), *heads.parameters()]
+    reading = losses.ReadingHead(model.config.text_config.hidden_size)
+    parameters = [*model.parameters(), *heads.parameters(), *reading.parameters()]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
-    return Run(model, heads, copy.deepcopy(model).requires_grad_(False), optimizer)
+    return Run(model, heads, reading, copy.deepcopy(model).requires_grad_(False), optimizer)
 
 
 def _train(run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace) -> None:
@@ -108,7 +111,7 @@ def _train(run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Nam
 def _open_stage(
     run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace, is_eyes: bool
 ) -> Iterator[StepBatch]:
-    record_count, text_count = (48, 0) if is_eyes else (16, 16)
+    record_count, text_count = (48, 0) if is_eyes else (16, 64)
     seed = arguments.seed * 1_000_003 + run.step
     return open_stream(DrawnStream(arguments.work, tokenizer, record_count, text_count, seed))
 
@@ -127,9 +130,11 @@ def _step(run: Run, batch: StepBatch, is_eyes: bool, rate: float) -> None:
         cells = losses.look(run.model, batch.panels)
         parts["dense"] = run.heads(cells, batch.targets)
         if not is_eyes:
-            parts["picture"] = losses.picture_loss(run.model, cells, batch)
-            parts["text"] = losses.text_loss(run.model, batch)
-    loss = sum(part * (DENSE_WEIGHT if name == "dense" and not is_eyes else 1.0) for name, part in parts.items())
+            parts["picture"], picture_reading = losses.picture_loss(run.model, run.reading, cells, batch)
+            parts["text"], text_reading = losses.text_loss(run.model, run.reading, batch)
+            parts["reading"] = picture_reading + text_reading
+    weights = {} if is_eyes else HELPER_WEIGHTS
+    loss = sum(part * weights.get(name, 1.0) for name, part in parts.items())
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for g in run.optimizer.param_groups for p in g["params"]], 1.0)
@@ -154,6 +159,7 @@ def _save(run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Name
     state = {
         "model": run.model.state_dict(),
         "heads": run.heads.state_dict(),
+        "reading": run.reading.state_dict(),
         "average": run.average.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "elapsed_s": run.elapsed_s,
@@ -175,6 +181,7 @@ def _load(run: Run, path: Path) -> None:
     state = torch.load(path, weights_only=True)
     run.model.load_state_dict(state["model"])
     run.heads.load_state_dict(state["heads"])
+    run.reading.load_state_dict(state["reading"])
     run.average.load_state_dict(state["average"])
     run.optimizer.load_state_dict(state["optimizer"])
     run.elapsed_s, run.step = state["elapsed_s"], state["step"]

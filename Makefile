@@ -1,0 +1,83 @@
+# Everything one can do here. `make` prints this list.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= digits
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10
+PROTOS := $(shell cd protos && find plumbline -name '*.proto')
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/installed  ## Run the main job end to end on real digits with decoys (DATA=mnist: on MNIST)
+	$(BIN)/python -m benchmarks.decoy.demo --data $(DATA)
+
+.PHONY: test
+test: $(VENV)/installed  ## All tests that need no GPU, no big data and less than a minute each
+	$(BIN)/python -m pytest -m "not slow and not bigdata and not gpu"
+
+.PHONY: unit
+unit: $(VENV)/installed  ## Unit tests: no servers, under a minute
+	$(BIN)/python -m pytest tests/unit
+
+.PHONY: integration
+integration: $(VENV)/installed  ## Tests that start real Triton, Redis, workers and gRPC servers
+	$(BIN)/python -m pytest -m "integration and not slow"
+
+.PHONY: test-slow
+test-slow: $(VENV)/installed  ## Tests that take more than a minute
+	$(BIN)/python -m pytest -m "slow and not bigdata and not gpu"
+
+.PHONY: check
+check: $(VENV)/installed protos-check  ## Format, lint, imports, stubs: all that needs no server
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/installed  ## Format the code
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+.PHONY: protos
+protos: $(VENV)/installed  ## Generate the stubs from protos/
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+.PHONY: protos-check
+protos-check: $(VENV)/installed  ## Lint the protos and fail when the stubs are stale
+	$(BIN)/python -m pytest -q tests/unit/protos
+
+.PHONY: k8s-render
+k8s-render:  ## Print the manifests of the local-cpu overlay
+	kubectl kustomize deploy/k8s/overlays/local-cpu
+
+.PHONY: k8s-check
+k8s-check: $(VENV)/installed  ## Render, validate and hold the manifests to the policies
+	$(BIN)/python -m pytest -q tests/unit/deploy
+
+.PHONY: nano
+nano: $(VENV)/installed  ## Train the embedded model from scratch (about an hour on 2 cores; resumable)
+	$(BIN)/python -m services.lvlm.nano.draw --cache .plumbline/nano --shards 40
+	$(BIN)/python -m services.lvlm.nano.train --work .plumbline/nano --out services/lvlm/nano/model --minutes 60 --resume
+
+.PHONY: nano-evaluate
+nano-evaluate: $(VENV)/installed  ## Measure the embedded model on pictures it has not seen
+	$(BIN)/python -m services.lvlm.nano.evaluate --out benchmarks/nano/results/evaluation.json
+
+.PHONY: install
+install: $(VENV)/installed  ## Install everything into .venv
+
+# torch first and on its own: anything that depends on it would bring gigabytes of CUDA packages along.
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) -c constraints.txt -e '.[dev]'
+	touch $@
+
+.PHONY: clean
+clean:  ## Remove the environment and everything that was made
+	rm -rf $(VENV) .plumbline .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,0 +1,255 @@
+"""The main job, end to end, on real handwritten digits with decoy squares.
+
+Run: python -m benchmarks.decoy.demo [--data digits|mnist] [--quick]
+
+Trains a shortcut model, starts Redis, Triton, the three services and a worker as processes, submits a job whose only supervision is
+`specification.yaml`, watches it, and writes a report and a result file. The truth about the squares is read here alone, for reporting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.decoy import controls
+from benchmarks.decoy.data import DecoyDigits, DecoySplits, load_splits, write_imagefolder
+from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
+from plumbline.cli.watching import follow, state_name
+from plumbline.client import Client
+from plumbline.report import Truth, collect, render
+from plumbline.specification import load_specification
+from plumbline.stack.bundles import store_bundle
+from plumbline.stack.control import tied_stack
+from plumbline.stack.layout import StackLayout
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from services.trainer.domain.selection import split_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECIFICATION = Path(__file__).parent / "specification.yaml"
+MNIST = ROOT.parent / "shared" / "data" / "mnist.npz"
+NAME = "digits"
+JOB_TIMEOUT_S = 1800
+GROUPS = ("all", "square tells the truth", "square lies", "square lies, worst class")
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done: `epochs` of the shortcut model, passes of fine-tuning, pictures critiqued per class."""
+
+    epochs: int
+    passes: int
+    images_per_class: int
+
+
+PLANS = {"digits": Plan(300, 2, 40), "mnist": Plan(64, 4, 100)}
+QUICK = Plan(150, 1, 12)
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", choices=tuple(PLANS), default="digits")
+    parser.add_argument("--state", type=Path, default=ROOT / ".plumbline" / "demo")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="fewer pictures: for tests of the way, not of the numbers")
+    parser.add_argument("--result", type=Path, help="where to keep the numbers as JSON; default: in the state folder")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    transformers.utils.logging.disable_progress_bar()
+    started = time.monotonic()
+    state = arguments.state.resolve()
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    plan = QUICK if arguments.quick else PLANS[arguments.data]
+    splits = load_splits(arguments.data, MNIST, arguments.seed)
+    bundle = state / "shortcut-model"
+    model = _train(splits, plan, arguments.seed, bundle)
+    console.print("starting Redis, Triton, explainer, LVLM service, trainer and worker")
+    with tied_stack(state) as layout:
+        numbers = _run(layout, splits, plan, arguments.seed, bundle, model)
+    numbers |= {
+        "data": arguments.data,
+        "seed": arguments.seed,
+        "duration_s": round(time.monotonic() - started, 1),
+        **_where(),
+    }
+    result = arguments.result or state / "result.json"
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps(numbers, indent=1) + "\n")
+    _print_table(numbers)
+    console.print(f"report: {state / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"to go on with what it left: plumbline --state {arguments.state} up", highlight=False, soft_wrap=True
+    )
+
+
+def _run(
+    layout: StackLayout, splits: DecoySplits, plan: Plan, seed: int, bundle: Path, model: torch.nn.Module
+) -> dict[str, Any]:
+    """Everything between the stack's start and its end; returns the numbers."""
+    known = _join(splits.train, splits.validation)
+    write_imagefolder(layout.data / "decoy", known, with_truth=False)
+    write_imagefolder(layout.state / "test", splits.test, with_truth=True)
+    with Client(layout.explainer, layout.lvlm, layout.trainer) as client:
+        path, digest = store_bundle(layout.store, NAME, bundle)
+        client.publish(NAME, path, 0, f"demo-{digest}")
+        alignment = client.submit(
+            trainer_pb.SubmitAlignmentRequest(
+                idempotency_key="demo",
+                model={"name": NAME},
+                dataset_path="decoy",
+                specification=load_specification(SPECIFICATION),
+                options={"images_per_class": plan.images_per_class, "epochs": plan.passes, "seed": seed},
+            )
+        )
+        alignment = follow(console, client.watch(alignment.job_id, JOB_TIMEOUT_S))
+        console.print(f"[bold]{state_name(alignment)}[/]: {alignment.reason}", highlight=False, soft_wrap=True)
+        truth = _measure(client, layout, splits, known, plan, seed, alignment, model)
+        with console.status("writing the report"):
+            page = render(collect(client, alignment.job_id), _tell(truth))
+        (layout.state / "report.html").write_text(page, encoding="utf-8")
+        truth["versions"] = [entry.model.version for entry in client.models(NAME) if entry.is_ready]
+    return truth | {"state": state_name(alignment), "reason": alignment.reason}
+
+
+def _measure(
+    client: Client,
+    layout: StackLayout,
+    splits: DecoySplits,
+    known: DecoyDigits,
+    plan: Plan,
+    seed: int,
+    alignment: trainer_pb.Alignment,
+    model: torch.nn.Module,
+) -> dict[str, Any]:
+    """Accuracy per group of what is served, of the ground-truth control, and the judge's score."""
+    names = [f"images/{index:05d}.png" for index in range(len(splits.test.labels))]
+    images = [(name, (layout.state / "test" / name).read_bytes()) for name in names]
+    groups = {}
+    versions = {"plain": alignment.model.version, "aligned": alignment.published.version}
+    for title, version in versions.items():
+        if version:
+            predicted = np.array([int(prediction.label) for prediction in client.predict(NAME, images, version)])
+            groups[title] = controls.GroupAccuracy.of(predicted, splits.test).as_dict()
+    critiqued = list(client.critiques(alignment.job_id))
+    rows = {f"images/{index:05d}.png": index for index in range(len(known.labels))}
+    job_split = split_rows([str(label) for label in known.labels], seed)
+    chosen = np.array([rows[picture.image.id] for picture in critiqued])
+    is_held_out = np.isin(chosen, job_split.validation)
+    with _bar("control: the same with ground-truth masks") as on_step:
+        true = controls.align_with_true_masks(
+            model, known, job_split, chosen[~is_held_out], chosen[is_held_out], plan.passes, seed, on_step
+        )
+    predicted = controls.predict_test(true, splits.test)
+    groups["ground-truth masks"] = controls.GroupAccuracy.of(predicted, splits.test).as_dict()
+    squares = {name: known.squares[row] for name, row in rows.items()}
+    return {
+        "groups": groups,
+        "gap_closed": {key: _gap_closed(groups, key) for key in ("conflicting", "worst_class")},
+        "judge": controls.score_judge(critiqued, squares).as_dict(),
+        "metrics": json.loads(alignment.metrics_json) if alignment.metrics_json else {},
+        "verdict_counts": dict(alignment.verdict_counts),
+    }
+
+
+def _gap_closed(groups: dict[str, dict[str, float]], key: str) -> float | None:
+    """Share of the way from plain to ground-truth masks that the aligned model went."""
+    if "aligned" not in groups:
+        return None
+    plain, aligned, best = (groups[title][key] for title in ("plain", "aligned", "ground-truth masks"))
+    return (aligned - plain) / (best - plain) if best > plain else None
+
+
+def _tell(numbers: dict[str, Any]) -> Truth:
+    judge, closed = numbers["judge"], numbers["gap_closed"]
+    show = {
+        "verdict accuracy, where the judge decided": judge["verdict_accuracy"],
+        "segments that the judge decided": judge["decided"],
+        "truly spurious segments found": judge["spurious_recall"],
+        "truly core segments not masked": judge["core_kept"],
+        "overlap of masks with the square (IoU)": judge["mask_iou"],
+    }
+    notes = [
+        "Test squares carry the grey of a random class. Ground-truth masks: the trainer's own fine-tuning on the same pictures, with the "
+        "true squares as masks.",
+    ]
+    if closed["conflicting"] is not None:
+        notes.append(
+            f"Share of the gap between plain and ground-truth masks that was closed: {closed['conflicting']:.0%} where squares lie."
+        )
+    return Truth(
+        columns=GROUPS,
+        rows=[(title, tuple(values.values())) for title, values in numbers["groups"].items()],
+        judge=[(name, "–" if value is None else f"{value:.3f}") for name, value in show.items()],
+        notes=notes,
+    )
+
+
+def _print_table(numbers: dict[str, Any]) -> None:
+    table = Table("test accuracy", *GROUPS)
+    for title, values in numbers["groups"].items():
+        table.add_row(title, *(f"{100 * value:.1f}" for value in values.values()))
+    console.print(table)
+    judge, closed = numbers["judge"], numbers["gap_closed"]
+    accuracy = "–" if judge["verdict_accuracy"] is None else f"{judge['verdict_accuracy']:.3f}"
+    console.print(f"judge's verdict accuracy {accuracy} on {judge['segment_count']} segments", highlight=False)
+    if closed["conflicting"] is not None:
+        console.print(f"gap to ground-truth masks closed: {closed['conflicting']:.0%}", highlight=False)
+    console.print(f"Triton serves versions {numbers['versions']}; took {numbers['duration_s']:.0f} s", highlight=False)
+
+
+def _train(splits: DecoySplits, plan: Plan, seed: int, folder: Path) -> torch.nn.Module:
+    with _bar("training a model that takes the shortcut") as on_step:
+        model = train_shortcut_model(
+            splits.train, seed, plan.epochs, on_epoch=lambda epoch: on_step(epoch, plan.epochs, 0.0)
+        )
+    write_bundle(folder, model, splits.train, seed, plan.epochs)
+    return model
+
+
+def _join(*parts: DecoyDigits) -> DecoyDigits:
+    return DecoyDigits(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(DecoyDigits))
+    )
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int, float], None]]:
+    columns = (TextColumn("{task.description:44}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task(title, total=None)
+        yield lambda done, total, loss: bars.update(bar, total=total, completed=done)
+
+
+def _where() -> dict[str, Any]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip() or None,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Commands of `plumbline`."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from plumbline.cli.session import Session, console, failures_told
+from plumbline.cli.watching import follow, state_name
+from plumbline.client import Client, explained_images
+from plumbline.errors import PlumblineError
+from plumbline.report import collect, render
+from plumbline.specification import load_specification
+from plumbline.stack.bundles import store_bundle
+from plumbline.stack.control import start_stack, stop_stack
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+
+JOB_TIMEOUT_S = 6 * 3600
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+models_app = typer.Typer(invoke_without_command=True, help="List the served models, or add one.")
+app.add_typer(models_app, name="models")
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
+Version = Annotated[int, typer.Option("--version", help="Version of the model; 0 is the champion.")]
+Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files.", exists=True, dir_okay=False)]
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    state: Annotated[Path, typer.Option(help="State folder of the local stack.", envvar="PLUMBLINE_STATE")] = Path(
+        ".plumbline"
+    ),
+    explainer: Annotated[str, typer.Option(help="host:port of an explainer.", envvar="PLUMBLINE_EXPLAINER")] = "",
+    lvlm: Annotated[str, typer.Option(help="host:port of an LVLM service.", envvar="PLUMBLINE_LVLM")] = "",
+    trainer: Annotated[str, typer.Option(help="host:port of a trainer.", envvar="PLUMBLINE_TRAINER")] = "",
+) -> None:
+    """Make a small vision model decide for the reasons its experts give."""
+    context.obj = Session(state, explainer, lvlm, trainer)
+
+
+@app.command()
+def up(context: typer.Context) -> None:
+    """Start Redis, Triton, the three services and a worker on this machine."""
+    state = context.obj.state
+    with failures_told():
+        with console.status("starting Redis, Triton, explainer, LVLM service, trainer and worker"):
+            layout = start_stack(state)
+        console.print(f"explainer {layout.explainer}  lvlm {layout.lvlm}  trainer {layout.trainer}", highlight=False)
+        console.print(f"data sets go to {layout.data}, logs are in {layout.logs}", highlight=False)
+
+
+@app.command()
+def down(context: typer.Context) -> None:
+    """End the local stack; what it stored stays."""
+    with failures_told(), console.status("ending the stack"):
+        ended = stop_stack(context.obj.state)
+    console.print("ended" if ended else "no stack was running")
+
+
+@app.command()
+def align(
+    context: typer.Context,
+    specification: Annotated[Path, typer.Argument(help="YAML with the task and a sentence per class.")],
+    data: Annotated[str, typer.Option(help="Data set: a folder below the data root, with metadata.csv.")],
+    model: Model = "",
+    version: Version = 0,
+    images_per_class: Annotated[int, typer.Option(help="Pictures critiqued per class; 0: 40.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the training pictures; 0: the trainer's default.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of selection and training.")] = 0,
+    key: Annotated[str, typer.Option(help="Idempotency key; the same key files one job.")] = "",
+    is_watched: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the job to its end.")] = True,
+) -> None:
+    """Submit an alignment job and follow it."""
+    with failures_told(), context.obj.client() as client:
+        request = trainer_pb.SubmitAlignmentRequest(
+            idempotency_key=key or uuid.uuid4().hex,
+            model={"name": model or _only_model(client), "version": version},
+            dataset_path=data,
+            specification=load_specification(specification),
+            options={"images_per_class": images_per_class, "epochs": epochs, "seed": seed},
+        )
+        alignment = client.submit(request)
+        console.print(f"job {alignment.job_id}", highlight=False)
+        if is_watched:
+            alignment = follow(console, client.watch(alignment.job_id, JOB_TIMEOUT_S))
+            _print_end(alignment)
+            if state_name(alignment) in ("FAILED", "CANCELLED"):
+                raise typer.Exit(1)
+
+
+@app.command()
+def jobs(
+    context: typer.Context,
+    cancel: Annotated[str, typer.Option(help="Cancel the job with this id.")] = "",
+    watch: Annotated[str, typer.Option(help="Follow the job with this id.")] = "",
+) -> None:
+    """List the newest jobs; cancel or follow one."""
+    with failures_told(), context.obj.client() as client:
+        if cancel:
+            client.cancel(cancel, "cancelled from the command line")
+        if watch:
+            _print_end(follow(console, client.watch(watch, JOB_TIMEOUT_S)))
+            return
+        table = Table("job", "state", "model", "filed", "why")
+        for job in client.jobs():
+            filed = job.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+            table.add_row(job.job_id, state_name(job), f"{job.model.name} {job.model.version}", filed, job.reason)
+        console.print(table)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    images: Images,
+    model: Model = "",
+    version: Version = 0,
+    target: Annotated[str, typer.Option(help="Class to explain; default: the predicted one.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for PNGs of picture, map and segments.")] = None,
+) -> None:
+    """Classify pictures and show where the evidence lies."""
+    with failures_told(), context.obj.client() as client:
+        name = model or _only_model(client)
+        named = [(path.name, path.read_bytes()) for path in images]
+        answered, explanations = client.explain(name, named, version, target, with_overlay=out is not None)
+        table = Table("picture", "says", "probability", "explained", "segments (share of the positive evidence)")
+        for explanation in explanations:
+            prediction = explanation.prediction
+            shares = ", ".join(f"{segment.index}: {segment.share:.2f}" for segment in explanation.segments)
+            row = [explanation.image_id, prediction.label, f"{max(prediction.probabilities):.3f}"]
+            table.add_row(*row, explanation.target_label, shares or "none")
+            if out is not None:
+                out.mkdir(parents=True, exist_ok=True)
+                (out / f"{Path(explanation.image_id).stem}.explained.png").write_bytes(explanation.overlay_png)
+        console.print(table)
+        console.print(f"{answered.name} version {answered.version}, {answered.digest}", highlight=False)
+
+
+@app.command()
+def describe(context: typer.Context, images: Images, model: Model = "", version: Version = 0) -> None:
+    """Say in words what the model's decisions about pictures rest on."""
+    with failures_told(), context.obj.client() as client:
+        named = [(path.name, path.read_bytes()) for path in images]
+        answered, explanations = client.explain(model or _only_model(client), named, version)
+        explained = explained_images(named, explanations)
+        if not explained:
+            raise PlumblineError("no picture shows positive evidence for its class: nothing to describe")
+        reply = client.describe(answered, explained)
+        for description in reply.images:
+            console.print(f"[bold]{description.image_id}[/] (says {description.target_label}): {description.text}")
+        for behaviour in reply.classes:
+            console.print(behaviour.text)
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List the served models and versions."""
+    if context.invoked_subcommand:
+        return
+    with failures_told(), context.obj.client() as client:
+        table = Table("model", "version", "champion", "answers", "classes", "digest")
+        for served in client.models():
+            marks = ["yes" if mark else "" for mark in (served.is_champion, served.is_ready)]
+            table.add_row(
+                served.model.name, str(served.model.version), *marks, ", ".join(served.labels), served.model.digest
+            )
+        console.print(table)
+
+
+@models_app.command("add")
+def add_model(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face image-classification folder.", file_okay=False)],
+    name: Annotated[str, typer.Option(help="Name to serve it under.")],
+) -> None:
+    """Store a model bundle and serve it as the next version of a model."""
+    with failures_told(), context.obj.client() as client:
+        path, digest = store_bundle(context.obj.stack().store, name, folder)
+        champions = [entry.model.version for entry in client.models() if entry.is_champion and entry.model.name == name]
+        with console.status("loading and checking the model"):
+            served = client.publish(name, path, champions[0] if champions else 0, f"add-{digest}")
+        console.print(f"{served.name} version {served.version}, {served.digest}", highlight=False)
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    job_id: Annotated[str, typer.Argument(help="The job's id.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Write a job's report as one self-contained HTML page."""
+    with failures_told(), context.obj.client() as client:
+        with console.status("asking the services"):
+            page = render(collect(client, job_id))
+        out.write_text(page, encoding="utf-8")
+        console.print(f"wrote {out}", highlight=False)
+
+
+def _only_model(client: Client) -> str:
+    names = sorted({served.model.name for served in client.models()})
+    if len(names) != 1:
+        raise PlumblineError(f"--model: expected one of {', '.join(names)}" if names else "no model is served")
+    return names[0]
+
+
+def _print_end(alignment: trainer_pb.Alignment) -> None:
+    console.print(f"[bold]{state_name(alignment)}[/]: {alignment.reason}", highlight=False, soft_wrap=True)
+    if alignment.published.version:
+        console.print(f"{alignment.published.name} version {alignment.published.version} is served", highlight=False)

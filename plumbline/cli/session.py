@@ -1,0 +1,53 @@
+"""What every command needs: where the services are, and how failures are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from plumbline.client import Client
+from plumbline.errors import PlumblineError
+from plumbline.stack.control import find_stack
+from plumbline.stack.layout import StackLayout
+
+console = Console()
+errors = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Options given before the command: a local stack's state folder, or addresses of services elsewhere."""
+
+    state: Path
+    explainer: str = ""
+    lvlm: str = ""
+    trainer: str = ""
+
+    def stack(self) -> StackLayout:
+        """The running local stack, or a `PlumblineError` that says how to start one."""
+        layout = find_stack(self.state)
+        if layout is None:
+            raise PlumblineError(f"no stack runs in {self.state}; start one with `plumbline up`, or give addresses")
+        return layout
+
+    def client(self) -> Client:
+        """A client for the given addresses, those not given taken from the local stack."""
+        if self.explainer and self.lvlm and self.trainer:
+            return Client(self.explainer, self.lvlm, self.trainer)
+        layout = self.stack()
+        return Client(self.explainer or layout.explainer, self.lvlm or layout.lvlm, self.trainer or layout.trainer)
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Print an expected failure in one line and leave with status 1; a bug keeps its stack."""
+    try:
+        yield
+    except (PlumblineError, RuntimeError) as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error

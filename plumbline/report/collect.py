@@ -1,0 +1,103 @@
+"""Ask the services for everything that a job's report shows."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plumbline.client import Client, NamedImage, explained_images
+from plumbline.errors import PlumblineError
+from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
+from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+
+DESCRIBED_PER_CLASS = 12
+SHOWN_COUNT = 10
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """One version on the pictures that the job critiqued: behaviour in words, and explanations with overlays of a few."""
+
+    version: int
+    digest: str
+    classes: Sequence[lvlm_pb.ClassBehavior]
+    explanations: Sequence[explainer_pb.Explanation]
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """All that the page needs."""
+
+    job: trainer_pb.Alignment
+    metrics: dict[str, Any]
+    critiqued: Sequence[trainer_pb.CritiquedImage]
+    shown: Sequence[trainer_pb.CritiquedImage]
+    before: VersionView | None
+    after: VersionView | None
+    models: Sequence[explainer_pb.ServedModel]
+
+
+def collect(client: Client, job_id: str) -> JobReport:
+    """Everything about a job; of one that has not ended, what there is so far.
+
+    Raises
+    ------
+    PlumblineError
+        When there is no such job or a service is away.
+    """
+    job = client.job(job_id)
+    critiqued = list(client.critiques(job_id))
+    shown = _pick(critiqued, max(1, SHOWN_COUNT // max(1, len(_by_class(critiqued)))))[:SHOWN_COUNT]
+    described = _pick(critiqued, DESCRIBED_PER_CLASS)
+    before = after = None
+    if critiqued:
+        before = _view(client, job.model.name, job.model.version, described, shown)
+        if job.published.version:
+            after = _view(client, job.model.name, job.published.version, described, shown)
+    return JobReport(
+        job=job,
+        metrics=json.loads(job.metrics_json) if job.metrics_json else {},
+        critiqued=critiqued,
+        shown=shown,
+        before=before,
+        after=after,
+        models=client.models(job.model.name),
+    )
+
+
+def _view(
+    client: Client,
+    name: str,
+    version: int,
+    described: Sequence[trainer_pb.CritiquedImage],
+    shown: Sequence[trainer_pb.CritiquedImage],
+) -> VersionView:
+    images = [_named(picture) for picture in described]
+    model, explanations = client.explain(name, images, version)
+    explained = explained_images(images, explanations)
+    if not explained:
+        raise PlumblineError(f"version {version} of {name} shows no positive evidence on any picture")
+    behaviour = client.describe(model, explained)
+    _, overlays = client.explain(name, [_named(picture) for picture in shown], version, with_overlay=True)
+    return VersionView(version, model.digest, behaviour.classes, overlays)
+
+
+def _pick(critiqued: Sequence[trainer_pb.CritiquedImage], per_class: int) -> list[trainer_pb.CritiquedImage]:
+    """The first `per_class` of each class; their order is that of digests, which means nothing, so this is no choice."""
+    by_class = _by_class(critiqued)
+    return [picture for label in sorted(by_class) for picture in by_class[label][:per_class]]
+
+
+def _by_class(critiqued: Sequence[trainer_pb.CritiquedImage]) -> dict[str, list[trainer_pb.CritiquedImage]]:
+    groups: dict[str, list[trainer_pb.CritiquedImage]] = defaultdict(list)
+    for picture in critiqued:
+        groups[picture.critique.true_label].append(picture)
+    return groups
+
+
+def _named(picture: trainer_pb.CritiquedImage) -> NamedImage:
+    return picture.image.id, picture.image.data

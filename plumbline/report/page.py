@@ -1,0 +1,94 @@
+"""The page itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import jinja2
+
+from plumbline.common.v1 import critique_pb2
+from plumbline.report.collect import JobReport
+from plumbline.report.pictures import draw_picture, draw_verdicts, png_uri
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What only a benchmark knows: accuracy per group and the judge held against the truth. A user's report has none of it.
+
+    rows: name of the model, then a value per column; columns: names of the groups. notes are shown under the table.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[float]]]
+    judge: Sequence[tuple[str, str]]
+    notes: Sequence[str]
+
+
+def render(report: JobReport, truth: Truth | None = None) -> str:
+    """HTML of a job's report, self-contained."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("plumbline.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
+    decision = report.metrics.get("decision", {})
+    return environment.get_template("page.html.j2").render(
+        job=report.job,
+        state=trainer_pb.JobState.Name(report.job.state).removeprefix("JOB_STATE_"),
+        made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        specification=report.job.specification,
+        metrics=report.metrics,
+        decision=decision,
+        measures=_measures(report.metrics),
+        verdict_counts=sorted(report.job.verdict_counts.items()),
+        examples=_examples(report),
+        behaviour=_behaviour(report),
+        models=report.models,
+        truth=truth,
+        critique_count=len(report.critiqued),
+        failed_count=sum(bool(picture.critique.failure) for picture in report.critiqued),
+    )
+
+
+def _measures(metrics: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:
+    if "before" not in metrics:
+        return []
+    names = {
+        "accuracy": "accuracy on held-out pictures, made like the training data",
+        "swap_accuracy": "accuracy when criticised regions are swapped between classes",
+        "flip_rate": "shortcut flip rate: the decision follows the swapped region",
+    }
+    return [(text, metrics["before"][name], metrics["after"][name]) for name, text in names.items()]
+
+
+def _examples(report: JobReport) -> list[dict[str, Any]]:
+    before = report.before.explanations if report.before else []
+    after = report.after.explanations if report.after else [None] * len(before)
+    return [
+        {
+            "label": picture.critique.true_label,
+            "picture": draw_picture(picture.image.data),
+            "verdicts": draw_verdicts(picture.image.data, picture.critique),
+            "names": [
+                f"{verdict.segment_index}: {critique_pb2.Verdict.Name(verdict.verdict).removeprefix('VERDICT_')} "
+                f"({verdict.share:.2f})"
+                for verdict in picture.critique.verdicts
+            ],
+            "reasons": picture.critique.reasons,
+            "before": png_uri(old.overlay_png),
+            "before_label": old.prediction.label,
+            "after": png_uri(new.overlay_png) if new else None,
+            "after_label": new.prediction.label if new else None,
+        }
+        for picture, old, new in zip(report.shown, before, after, strict=True)
+    ]
+
+
+def _behaviour(report: JobReport) -> list[tuple[str, str, str | None]]:
+    if report.before is None:
+        return []
+    after = {entry.target_label: entry.text for entry in report.after.classes} if report.after else {}
+    return [(entry.target_label, entry.text, after.get(entry.target_label)) for entry in report.before.classes]

@@ -1,0 +1,64 @@
+"""Pictures for the page, as data URIs: the page needs nothing beside itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from plumbline.common.v1 import critique_pb2
+
+SIDE_PX = 168
+_COLOURS = {
+    critique_pb2.VERDICT_SPURIOUS: (214, 48, 49),
+    critique_pb2.VERDICT_CORE: (39, 174, 96),
+    critique_pb2.VERDICT_UNSURE: (241, 196, 15),
+    critique_pb2.VERDICT_FAILED: (127, 140, 141),
+}
+
+
+def png_uri(data: bytes) -> str:
+    """A PNG file as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
+    """The picture with each judged segment tinted in its verdict's colour, as a data URI."""
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    rgb = np.asarray(picture, dtype=np.float32) * 0.75
+    for verdict in critique.verdicts:
+        mask = decode_rle(verdict.mask.counts, verdict.mask.height_px, verdict.mask.width_px)
+        if mask.shape == rgb.shape[:2]:
+            rgb[mask] = 0.45 * rgb[mask] + 0.55 * np.array(_COLOURS[verdict.verdict])
+    return _enlarged(Image.fromarray(rgb.astype(np.uint8)))
+
+
+def draw_picture(data: bytes) -> str:
+    """The picture, enlarged without smoothing, as a data URI."""
+    return _enlarged(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def decode_rle(counts: str, height_px: int, width_px: int) -> np.ndarray:
+    """The boolean (height, width) mask behind COCO's compressed run lengths (column by column, zeros first)."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts.encode("ascii"):
+        code = character - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            value -= (1 << shift) if code & 0x10 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape((width_px, height_px)).T
+
+
+def _enlarged(picture: Image.Image) -> str:
+    scale = SIDE_PX / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    file = io.BytesIO()
+    picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX).save(file, format="PNG")
+    return png_uri(file.getvalue())

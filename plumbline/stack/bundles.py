@@ -1,0 +1,31 @@
+"""Put a model bundle into the local stack's artifact store, where the explainer takes publications from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from plumbline.errors import PlumblineError
+
+
+def store_bundle(store: Path, name: str, folder: Path) -> tuple[str, str]:
+    """Copy a Hugging Face image-classification folder to `models/<name>/<digest>`; returns that path and the digest.
+
+    Raises
+    ------
+    PlumblineError
+        When the folder is no model bundle.
+    """
+    # Here and not above: these bring torch along, which a command like `jobs` need not wait for.
+    from services.common.runtime.artifact_store import ArtifactStore
+    from services.common.runtime.errors import AlreadyExists, ServiceError
+    from services.common.vision.model_bundle import bundle_digest
+
+    try:
+        digest = bundle_digest(folder)
+        path = f"models/{name}/{digest.removeprefix('sha256:')}"
+        ArtifactStore(store).create_folder(path, folder)
+    except AlreadyExists:
+        pass  # the same bundle was added before
+    except ServiceError as error:
+        raise PlumblineError(f"{folder}: {error.message}") from error
+    return path, digest

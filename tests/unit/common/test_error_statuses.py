@@ -1,0 +1,95 @@
+"""Every kind of failure through a real server: code, field, reason, retry advice."""
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.runtime import errors
+from services.common.runtime.grpc_status import CODES, ErrorInterceptor, from_rpc_error
+
+
+class Raising(health_pb2_grpc.HealthServicer):
+    """A servicer that fails as it is told; `Check` for unary, `Watch` for streams."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def Check(self, request, context):
+        raise self._error
+
+    async def Watch(self, request, context):
+        yield health_pb2.HealthCheckResponse()
+        raise self._error
+
+
+async def call(error: Exception, is_stream: bool = False) -> grpc.aio.AioRpcError:
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    health_pb2_grpc.add_HealthServicer_to_server(Raising(error), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await (_read_all(stub) if is_stream else stub.Check(health_pb2.HealthCheckRequest(), timeout=5))
+        return caught.value
+    finally:
+        await server.stop(None)
+
+
+async def _read_all(stub: health_pb2_grpc.HealthStub) -> None:
+    async for _ in stub.Watch(health_pb2.HealthCheckRequest(), timeout=5):
+        pass
+
+
+def make(kind: type[errors.ServiceError]) -> errors.ServiceError:
+    return kind("images[3].data", "empty") if kind is errors.InvalidInput else kind("told so")
+
+
+def details(error: grpc.aio.AioRpcError, message: type) -> list:
+    """What the status carries of one kind of message."""
+    metadata = dict(error.trailing_metadata())
+    status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+    unpacked = [(message(), detail) for detail in status.details]
+    return [found for found, detail in unpacked if detail.Unpack(found)]
+
+
+def test_every_kind_has_a_code_and_a_name():
+    kinds = set(errors.ServiceError.__subclasses__())
+    assert kinds == set(CODES)
+    assert len({kind.kind for kind in kinds}) == len(kinds)
+
+
+@pytest.mark.parametrize("kind", CODES, ids=lambda kind: kind.__name__)
+async def test_kind_arrives_with_its_code_and_reason(kind):
+    caught = await call(make(kind))
+    assert caught.code() == CODES[kind]
+    assert details(caught, error_details_pb2.ErrorInfo)[0].reason == kind.kind
+
+
+async def test_invalid_input_names_the_field():
+    caught = await call(errors.InvalidInput("images[3].data", "empty"))
+    violation = details(caught, error_details_pb2.BadRequest)[0].field_violations[0]
+    assert (violation.field, violation.description) == ("images[3].data", "empty")
+
+
+async def test_overload_says_when_to_come_back():
+    caught = await call(errors.Overloaded("full", retry_after_s=2.5))
+    assert details(caught, error_details_pb2.RetryInfo)[0].retry_delay.ToTimedelta().total_seconds() == 2.5
+
+
+async def test_bug_is_internal_and_tells_nothing_but_a_request_id():
+    caught = await call(ValueError("the patient's name"))
+    assert caught.code() == grpc.StatusCode.INTERNAL
+    assert "patient" not in caught.details()
+
+
+async def test_stream_that_fails_after_its_first_message_keeps_the_status():
+    caught = await call(errors.NotFound("gone"), is_stream=True)
+    assert caught.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", [k for k in CODES if k is not errors.BadModelOutput], ids=lambda kind: kind.__name__)
+async def test_neighbours_status_becomes_the_same_kind_again(kind):
+    assert isinstance(from_rpc_error(await call(make(kind)), "explainer"), kind)
