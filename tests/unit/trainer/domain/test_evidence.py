@@ -1,0 +1,97 @@
+"""The swap: what moves, what stays, what is counted. The classifiers are closed forms, so the numbers are known beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from services.trainer.domain.evidence import make_swaps, measure
+from services.trainer.domain.fine_tuning import Pictures
+from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take
+
+
+class _ReadsOnePixel(nn.Module):
+    """Predicts the class whose number is written in one pixel."""
+
+    def __init__(self, row: int, column: int) -> None:
+        super().__init__()
+        self.row, self.column = row, column
+        self.config = dataclasses.make_dataclass("Config", ["num_labels"])(CLASSES)
+
+    def forward(self, pixel_values: torch.Tensor) -> ImageClassifierOutput:
+        written = pixel_values[:, 0, self.row, self.column].round().long()
+        return ImageClassifierOutput(logits=nn.functional.one_hot(written, CLASSES).float())
+
+
+def _written(labels: list[int]) -> Pictures:
+    """The class stands in the corner (masked as spurious) and in the last pixel (not masked)."""
+    pixels = torch.zeros((len(labels), 1, SIDE, SIDE))
+    numbers = torch.tensor(labels)
+    pixels[:, 0, 0, 0] = pixels[:, 0, -1, -1] = numbers.float()
+    masks = torch.zeros((len(labels), SIDE, SIDE), dtype=torch.bool)
+    masks[:, :2, :2] = True
+    return Pictures(pixels, numbers, masks)
+
+
+HELD_OUT = _written([0, 1, 2] * 5)
+
+
+def test_a_model_that_reads_the_region_follows_every_swap():
+    evidence = measure(_ReadsOnePixel(0, 0), HELD_OUT, HELD_OUT, make_swaps(HELD_OUT, seed=0))
+    assert (evidence.accuracy, evidence.swap_accuracy, evidence.flip_rate) == (1.0, 0.0, 1.0)
+
+
+def test_a_model_that_reads_the_rest_follows_none():
+    evidence = measure(_ReadsOnePixel(-1, -1), HELD_OUT, HELD_OUT, make_swaps(HELD_OUT, seed=0))
+    assert (evidence.accuracy, evidence.swap_accuracy, evidence.flip_rate) == (1.0, 1.0, 0.0)
+
+
+def test_swap_changes_nothing_outside_both_regions_and_joins_other_classes_only():
+    pictures = take(make_pictures(60, seed=0), 30)
+    swaps = make_swaps(pictures, seed=1)
+    outside = ~pictures.masks[swaps.rows][:, None]
+    assert torch.equal(swaps.pixels[outside], pictures.pixels[swaps.rows][outside])
+    assert (swaps.own != swaps.donor).all()
+    assert torch.equal(swaps.own, pictures.labels[swaps.rows])
+
+
+def test_swap_takes_the_receivers_own_region_away_where_the_donors_lies_elsewhere():
+    masks = torch.zeros((2, SIDE, SIDE), dtype=torch.bool)
+    masks[0, 0, 0] = masks[1, 0, 7] = True
+    pixels = torch.zeros((2, 1, SIDE, SIDE))
+    pixels[0, 0, 0, 0], pixels[1, 0, 0, 7] = 5.0, 7.0
+    swaps = make_swaps(Pictures(pixels, torch.tensor([0, 1]), masks), seed=0)
+    first = swaps.pixels[swaps.own == 0][0, 0]
+    assert (first[0, 0].item(), first[0, 7].item()) == (0.0, 7.0)
+
+
+def test_flips_are_counted_among_pictures_that_were_right_before():
+    wrong = Pictures(HELD_OUT.pixels, (HELD_OUT.labels + 1) % CLASSES, HELD_OUT.masks)
+    evidence = measure(_ReadsOnePixel(0, 0), wrong, wrong, make_swaps(wrong, seed=0))
+    assert (evidence.accuracy, evidence.flip_rate) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "held_out",
+    [
+        Pictures(HELD_OUT.pixels, HELD_OUT.labels),
+        take(HELD_OUT, 0),
+        dataclasses.replace(HELD_OUT, masks=torch.zeros_like(HELD_OUT.masks)),
+        _written([1, 1, 1]),
+    ],
+    ids=["no masks", "no pictures", "empty masks", "one class"],
+)
+def test_nothing_to_swap_is_none_not_zero(held_out: Pictures):
+    assert make_swaps(held_out, seed=0) is None
+    evidence = measure(_ReadsOnePixel(0, 0), HELD_OUT, held_out, None)
+    assert (evidence.swap_accuracy, evidence.flip_rate, evidence.swap_count) == (None, None, 0)
+
+
+def test_class_accuracy_is_by_true_class_and_full_for_a_class_without_pictures():
+    pictures = _written([0, 0, 1])
+    pictures.pixels[0, 0, 0, 0] = 1.0  # one of the two zeros is read as 1
+    assert measure(_ReadsOnePixel(0, 0), pictures, pictures, None).class_accuracy == (0.5, 1.0, 1.0)
