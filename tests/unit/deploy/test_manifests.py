@@ -1,0 +1,113 @@
+"""The manifests render, are valid, and keep the policy; a planted violation of each point is caught."""
+
+import copy
+from collections.abc import Callable
+
+import kubernetes_validate
+import pytest
+
+from services.explainer.settings import ExplainerSettings
+from services.lvlm.settings import LvlmSettings
+from services.trainer.settings import TrainerSettings
+from tests.support.manifests import DRAIN_S, K8S, Object, render, violations
+
+OVERLAYS = sorted(path.parent for path in (K8S / "overlays").glob("*/kustomization.yaml"))
+SETTINGS = {"explainer": ExplainerSettings, "lvlm": LvlmSettings, "trainer": TrainerSettings}
+KUBERNETES_VERSION = "1.31"
+
+
+@pytest.fixture(scope="module")
+def local() -> list[Object]:
+    return render(K8S / "overlays" / "local-cpu")
+
+
+@pytest.mark.parametrize("folder", [K8S / "base", *OVERLAYS], ids=lambda folder: folder.name)
+def test_every_object_is_valid(folder):
+    objects = render(folder)
+    for each in objects:
+        kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+    assert {each["metadata"]["name"] for each in objects if each["kind"] == "Deployment"} == {
+        "explainer",
+        "lvlm",
+        "trainer-api",
+        "trainer-worker",
+        "triton",
+        "redis",
+    }
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_overlay_keeps_the_policy(folder):
+    assert violations(render(folder)) == []
+
+
+def test_base_keeps_the_policy_and_leaves_tags_to_overlays():
+    assert violations(render(K8S / "base"), with_tags=False) == []
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_settings_load_through_the_services_class(service, local, monkeypatch):
+    content = next(each["data"] for each in local if each["metadata"]["name"].startswith(f"{service}-settings"))
+    for name, value in content.items():
+        monkeypatch.setenv(name, value)
+    settings = SETTINGS[service]()
+    assert settings.listen.startswith("0.0.0.0:")
+    assert settings.drain_s <= DRAIN_S
+
+
+def test_probes_ask_the_port_that_the_service_listens_on(local):
+    listens = {
+        name: next(each["data"] for each in local if each["metadata"]["name"].startswith(f"{name}-settings"))
+        for name in SETTINGS
+    }
+    for name, deployment in (("explainer", "explainer"), ("lvlm", "lvlm"), ("trainer", "trainer-api")):
+        found = next(e for e in local if e["kind"] == "Deployment" and e["metadata"]["name"] == deployment)
+        port = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["grpc"]["port"]
+        assert listens[name][f"{name.upper()}_LISTEN"] == f"0.0.0.0:{port}"
+
+
+def pod(objects: list[Object]) -> Object:
+    return next(each for each in objects if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+
+
+def container(objects: list[Object]) -> Object:
+    return pod(objects)["containers"][0]
+
+
+def drop(objects: list[Object], kind: str, index: int = 0) -> None:
+    found = [each for each in objects if each["kind"] == kind]
+    objects.remove(found[index])
+
+
+def without_deny_all(objects: list[Object]) -> None:
+    objects[:] = [e for e in objects if not (e["kind"] == "NetworkPolicy" and e["metadata"]["name"] == "deny-all")]
+
+
+PLANTED: dict[str, Callable[[list[Object]], object]] = {
+    "root": lambda objects: pod(objects)["securityContext"].update(runAsNonRoot=False),
+    "seccomp": lambda objects: pod(objects)["securityContext"].pop("seccompProfile"),
+    "token": lambda objects: pod(objects).update(automountServiceAccountToken=True),
+    "account": lambda objects: pod(objects).update(serviceAccountName="default"),
+    "grace": lambda objects: pod(objects).update(terminationGracePeriodSeconds=5),
+    "file system": lambda objects: container(objects)["securityContext"].update(readOnlyRootFilesystem=False),
+    "privileges": lambda objects: container(objects)["securityContext"].update(allowPrivilegeEscalation=True),
+    "capabilities": lambda objects: container(objects)["securityContext"].update(capabilities={}),
+    "limits": lambda objects: container(objects)["resources"].pop("limits"),
+    "probe": lambda objects: container(objects).pop("livenessProbe"),
+    "latest": lambda objects: container(objects).update(image="plumbline/explainer:latest"),
+    "no tag": lambda objects: container(objects).update(image="plumbline/explainer"),
+    "replicas": lambda objects: next(e for e in objects if e["kind"] == "Deployment")["spec"].update(replicas=3),
+    "deny-all": without_deny_all,
+    "own policy": lambda objects: drop(objects, "NetworkPolicy", -1),
+    "budget": lambda objects: drop(objects, "PodDisruptionBudget"),
+    "account token": lambda objects: next(e for e in objects if e["kind"] == "ServiceAccount").pop(
+        "automountServiceAccountToken"
+    ),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_planted_violation_is_caught(plant, local):
+    objects = copy.deepcopy(local)
+    PLANTED[plant](objects)
+    assert violations(objects) != []
