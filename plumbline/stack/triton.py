@@ -1,7 +1,12 @@
-"""Triton Inference Server from the `nvidia-pytriton` wheel: how to start it on a bare machine."""
+"""Triton Inference Server from the `nvidia-pytriton` wheel: how to start it without root or a container.
+
+The local stack starts it as a child; the image runs this module, which becomes Triton:
+python -m plumbline.stack.triton --repository DIR --state DIR --host 0.0.0.0
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import shutil
@@ -12,8 +17,8 @@ from pathlib import Path
 from plumbline.stack.processes import Command
 
 
-def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int) -> Command:
-    """The command that serves `repository` on loopback, nothing loaded; `state` receives the backend folder.
+def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int, host: str = "127.0.0.1") -> Command:
+    """The command that serves `repository`, nothing loaded; `state` receives the backend folder.
 
     Raises
     ------
@@ -38,9 +43,9 @@ def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int
             f"--backend-directory={_lay_out_backend(wheel, state)}",
             f"--model-repository={repository}",
             "--model-control-mode=explicit",
-            "--http-address=127.0.0.1",
+            f"--http-address={host}",
             f"--http-port={http_port}",
-            "--grpc-address=127.0.0.1",
+            f"--grpc-address={host}",
             f"--grpc-port={grpc_port}",
             "--allow-metrics=false",
             "--exit-timeout-secs=5",
@@ -52,6 +57,22 @@ def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         },
     )
+
+
+def main() -> None:
+    """Become Triton."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repository", type=Path, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--grpc-port", type=int, default=8001)
+    parser.add_argument("--http-port", type=int, default=8000)
+    arguments = parser.parse_args()
+    arguments.state.mkdir(parents=True, exist_ok=True)
+    command = triton_command(
+        arguments.repository, arguments.state, arguments.grpc_port, arguments.http_port, arguments.host
+    )
+    os.execve(command.arguments[0], list(command.arguments), os.environ | dict(command.environment))
 
 
 def _python_version() -> str:
@@ -69,3 +90,7 @@ def _lay_out_backend(wheel: Path, state: Path) -> Path:
         shutil.copy2(stub, aside / "python")
         aside.replace(folder)
     return folder
+
+
+if __name__ == "__main__":
+    main()

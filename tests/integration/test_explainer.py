@@ -1,0 +1,208 @@
+"""The explainer on a real Triton, over real gRPC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from plumbline.client import Client
+from plumbline.errors import PlumblineError
+from plumbline.explainer.v1 import explainer_service_pb2 as pb
+from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
+from plumbline.stack.bundles import store_bundle
+from plumbline.stack.control import find_stack
+from services.common.vision.masks import decode_mask
+from services.common.vision.model_bundle import load_bundle
+from services.common.vision.preprocessing import ImageLimits, decode_image
+from tests.conftest import Served, png
+
+LOGIT_TOLERANCE = 1e-4  # float32 sums in another order
+
+
+def version_folder(served: Served, version: int = 1):
+    return served.layout.models / served.name / str(version) / "bundle"
+
+
+def test_predictions_equal_the_bundles_own(served):
+    bundle = load_bundle(version_folder(served))
+    pixels = np.stack([bundle.preprocessor(decode_image(data, ImageLimits(), "")) for _, data in served.pictures[:40]])
+    with torch.inference_mode():
+        expected = bundle.model(pixel_values=torch.from_numpy(pixels)).logits.softmax(dim=1).numpy()
+    found = np.array([list(p.probabilities) for p in served.client.predict(served.name, served.pictures[:40])])
+    assert np.abs(found - expected).max() < LOGIT_TOLERANCE
+
+
+def test_explanation_is_complete_and_its_segments_lie_in_the_positive_evidence(served):
+    model, explanations = served.client.explain(served.name, served.pictures[:70])
+    assert (model.version, len(explanations)) == (1, 70)
+    for explanation in explanations:
+        evidence = np.frombuffer(explanation.attribution.data, "<f4").reshape(explanation.attribution.shape)
+        assert explanation.completeness_delta < 1e-3
+        assert [segment.index for segment in explanation.segments] == list(range(1, len(explanation.segments) + 1))
+        shares = [segment.share for segment in explanation.segments]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(1, abs=0.1)
+        for segment in explanation.segments:
+            mask = decode_mask(segment.mask.counts, *evidence.shape)
+            assert evidence[mask].min() > 0
+
+
+def test_explanation_does_not_depend_on_its_company(served):
+    alone = served.client.explain(served.name, served.pictures[5:6])[1][0]
+    together = served.client.explain(served.name, served.pictures[:32])[1][5]
+    one, other = (np.frombuffer(e.attribution.data, "<f4") for e in (alone, together))
+    assert np.abs(one - other).max() < LOGIT_TOLERANCE
+    assert [s.mask.counts for s in alone.segments] == [s.mask.counts for s in together.segments]
+
+
+@pytest.mark.parametrize("method", [name for name in pb.AttributionMethod.keys() if "UNSPECIFIED" not in name])  # noqa: SIM118
+def test_every_method_of_the_proto_answers_and_names_itself(served, method):
+    request = pb.ExplainRequest(
+        model={"name": served.name}, images=[{"data": served.pictures[0][1]}], method=method, target_label="3"
+    )
+    with grpc.insecure_channel(served.layout.explainer) as channel:
+        reply = rpc.ExplainerServiceStub(channel).Explain(request, timeout=30)
+    assert pb.AttributionMethod.Name(reply.method) == method
+    assert reply.explanations[0].target_label == "3"
+
+
+def test_picture_of_another_size_keeps_its_own_pixels_and_the_maps_sum(served):
+    wide = png(np.kron(decode_image(served.pictures[0][1], ImageLimits(), ""), np.ones((2, 4), np.uint8)))
+    explanation = served.client.explain(served.name, [("wide", wide)])[1][0]
+    assert list(explanation.attribution.shape) == [56, 112]
+    assert explanation.segments[0].mask.width_px == 112
+
+
+def refused(served: Served, method: str, request, timeout_s: float = 30) -> grpc.RpcError:
+    with grpc.insecure_channel(served.layout.explainer) as channel, pytest.raises(grpc.RpcError) as caught:
+        getattr(rpc.ExplainerServiceStub(channel), method)(request, timeout=timeout_s)
+    return caught.value
+
+
+GOOD = png(np.zeros((28, 28), np.uint8))
+WRONG = {
+    "not a picture": ({"images": [{"data": GOOD}, {"data": b"I am text"}]}, "INVALID_ARGUMENT", "images[1].data"),
+    "no bytes": ({"images": [{"data": b""}]}, "INVALID_ARGUMENT", "images[0].data"),
+    "no picture": ({"images": []}, "INVALID_ARGUMENT", "images"),
+    "no model": ({"model": {}, "images": [{"data": GOOD}]}, "INVALID_ARGUMENT", "model.name"),
+    "unknown model": ({"model": {"name": "nobody"}, "images": [{"data": GOOD}]}, "NOT_FOUND", "model.name"),
+    "unknown version": (
+        {"model": {"name": "digits", "version": 99}, "images": [{"data": GOOD}]},
+        "NOT_FOUND",
+        "model.version",
+    ),
+    "other digest": (
+        {"model": {"name": "digits", "digest": "sha256:0"}, "images": [{"data": GOOD}]},
+        "FAILED_PRECONDITION",
+        "model.digest",
+    ),
+    "unknown class": ({"images": [{"data": GOOD}], "target_label": "eleven"}, "INVALID_ARGUMENT", "target_label"),
+    "unknown method": ({"images": [{"data": GOOD}], "method": 77}, "INVALID_ARGUMENT", "method"),
+    "too many segments": (
+        {"images": [{"data": GOOD}], "segmentation": {"max_segments": 7}},
+        "INVALID_ARGUMENT",
+        "segmentation.max_segments",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_request_is_refused_with_the_field_and_the_next_is_served(served, name):
+    content, code, field = WRONG[name]
+    error = refused(served, "Explain", pb.ExplainRequest(**({"model": {"name": "digits"}} | content)))
+    assert error.code().name == code
+    assert field in error.details()
+    assert served.client.predict(served.name, [("good", GOOD)])
+
+
+def test_hundred_megabytes_are_refused_and_the_next_call_is_served(served):
+    request = pb.PredictRequest(model={"name": served.name}, images=[{"data": bytes(100 * 2**20)}])
+    assert refused(served, "Predict", request).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(PlumblineError, match="images") as caught:
+        served.client.predict(served.name, [("big", bytes(100 * 2**20))])
+    assert caught.value.field == "images"
+    assert served.client.predict(served.name, [("good", GOOD)])
+
+
+def test_spent_deadline_is_told_as_such(served):
+    images = [{"data": data} for _, data in served.pictures[:64]]
+    request = pb.ExplainRequest(model={"name": served.name}, images=images)
+    assert refused(served, "Explain", request, timeout_s=0.15).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.fixture
+def twin(served, tmp_path):
+    """A second model under a name of its own, for tests that publish."""
+    name = f"twin-{tmp_path.name.replace('_', '-').lower()[:40]}"
+    path, digest = store_bundle(served.layout.store, name, version_folder(served))
+    return name, path, served.client.publish(name, path, 0, f"first-{digest}")
+
+
+def test_same_key_publishes_once(served, twin):
+    name, path, first = twin
+    assert (
+        served.client.publish(name, path, 0, f"first-{first.digest.removeprefix('sha256:')}") == first
+        or first.version == 1
+    )
+    again = served.client.publish(name, path, 1, "second")
+    assert served.client.publish(name, path, 1, "second") == again
+    assert [model.model.version for model in served.client.models(name)] == [1, 2]
+
+
+def test_both_versions_answer_after_a_publication(served, twin):
+    name, path, _ = twin
+    served.client.publish(name, path, 1, "next")
+    listed = served.client.models(name)
+    assert [(entry.is_champion, entry.is_ready) for entry in listed] == [(False, True), (True, True)]
+    assert all(served.client.predict(name, served.pictures[:2], version) for version in (1, 2))
+
+
+def test_publisher_who_did_not_know_the_champion_is_turned_away(served, twin):
+    name, path, _ = twin
+    with pytest.raises(PlumblineError, match="champion") as caught:
+        served.client.publish(name, path, 0, "late")
+    assert caught.value.code == "ABORTED"
+
+
+def test_folder_that_is_no_bundle_is_refused_and_nothing_is_left(served, twin):
+    name, _, _ = twin
+    broken = served.layout.store / "models" / name / "broken"
+    shutil.copytree(version_folder(served), broken)
+    (broken / "config.json").write_text("{}")
+    with pytest.raises(PlumblineError) as caught:
+        served.client.publish(name, f"models/{name}/broken", 1, "broken")
+    assert caught.value.field == "bundle_path"
+    assert [entry.model.version for entry in served.client.models(name)] == [1]
+
+
+def test_path_out_of_the_store_is_refused(served):
+    with pytest.raises(PlumblineError) as caught:
+        served.client.publish("digits", "../../etc", 1, "escape")
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_killed_triton_is_unavailable_at_once_and_comes_back_by_itself(served):
+    pids = json.loads((served.layout.state / "stack.json").read_text())["pids"]
+    psutil.Process(pids["triton"]).kill()
+    codes = set()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            with Client(served.layout.explainer, served.layout.lvlm, served.layout.trainer) as client:
+                client.predict(served.name, [("good", GOOD)])
+            if codes:
+                break
+        except PlumblineError as error:
+            codes.add(error.code)
+        time.sleep(0.2)
+    else:
+        pytest.fail("Triton did not come back")
+    assert codes <= {"UNAVAILABLE", "NOT_FOUND"}
+    assert find_stack(served.layout.state) is not None

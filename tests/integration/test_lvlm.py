@@ -1,0 +1,106 @@
+"""The LVLM service with the embedded model, over real gRPC."""
+
+from __future__ import annotations
+
+import grpc
+import numpy as np
+import pytest
+
+from plumbline.client import explained_images
+from plumbline.common.v1 import critique_pb2
+from plumbline.errors import PlumblineError, from_rpc_error
+from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
+from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
+from services.common.vision.masks import encode_mask
+from tests.conftest import png
+
+DIGEST = "sha256:" + "0" * 64
+SPECIFICATION = {
+    "task": "Read the digit.",
+    "rules": [
+        {"class_name": "all", "should_matter": "the digit", "should_not_matter": "the grey square in the corner"}
+    ],
+}
+
+
+def explained(name: str = "a.png", mask_side: int = 28, **changes) -> dict:
+    """A picture of a square and a stroke, with one segment on each."""
+    picture, square, stroke = (np.zeros((28, 28), dtype) for dtype in (np.uint8, bool, bool))
+    square[:4, :4] = stroke[6:22, 13:16] = True
+    picture[square], picture[stroke] = 130, 255
+    masks = [np.zeros((mask_side, mask_side), bool) | mask[:mask_side, :mask_side] for mask in (square, stroke)]
+    segments = [
+        {
+            "index": number,
+            "share": 0.5,
+            "mask": {"counts": encode_mask(mask), "height_px": mask_side, "width_px": mask_side},
+        }
+        for number, mask in enumerate(masks, start=1)
+    ]
+    return {
+        "image": {"data": png(picture), "id": name},
+        "true_label": "1",
+        "target_label": "1",
+        "segments": segments,
+    } | changes
+
+
+def translate(stack, **changes) -> pb.TranslateSpecificationResponse:
+    content = {"model": {"digest": DIGEST}, "specification": SPECIFICATION, "images": [explained()]} | changes
+    with grpc.insecure_channel(stack.lvlm) as channel:
+        try:
+            return rpc.LvlmServiceStub(channel).TranslateSpecification(
+                pb.TranslateSpecificationRequest(**content), timeout=60
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, "lvlm") from error
+
+
+def test_square_is_judged_spurious_and_stroke_core(stack):
+    reply = translate(stack)
+    verdicts = [verdict.verdict for verdict in reply.critiques[0].verdicts]
+    assert verdicts == [critique_pb2.VERDICT_SPURIOUS, critique_pb2.VERDICT_CORE], reply.critiques[0].reasons
+    assert reply.provenance.prompt_digest.startswith("sha256:")
+
+
+def test_same_request_gets_the_same_answer(stack):
+    images = [explained(f"{number}.png") for number in range(5)]
+    assert translate(stack, images=images).critiques == translate(stack, images=images).critiques
+
+
+WRONG = {
+    "not a picture": ({"images": [explained(image={"data": b"text", "id": "x"})]}, "images[0].image.data"),
+    "no picture": ({"images": []}, "images"),
+    "thirty-three pictures": ({"images": [explained(f"{n}.png") for n in range(33)]}, "images"),
+    "same id twice": ({"images": [explained(), explained()]}, "images[1].image.id"),
+    "no segment": ({"images": [explained(segments=[])]}, "images[0].segments"),
+    "mask of another size": ({"images": [explained(mask_side=20)]}, "images[0].segments[0].mask"),
+    "no true class": ({"images": [explained(true_label="")]}, "images[0].true_label"),
+    "no digest": ({"model": {}}, "model.digest"),
+    "neither polarity": (
+        {"specification": {"task": "t", "rules": [{"class_name": "1"}]}},
+        "specification.rules[0].should_matter",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_request_is_refused_with_the_field_and_the_next_is_served(stack, name):
+    changes, field = WRONG[name]
+    with pytest.raises(PlumblineError) as caught:
+        translate(stack, **changes)
+    assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", field)
+    assert translate(stack).critiques
+
+
+def test_behaviour_is_told_with_counts_that_its_pictures_bear_out(served):
+    model, explanations = served.client.explain(served.name, served.pictures[:24])
+    images = explained_images(served.pictures[:24], explanations)
+    reply = served.client.describe(model, images)
+    assert len(reply.images) == len(images)
+    by_class: dict[str, int] = {}
+    for image in images:
+        by_class[image.target_label] = by_class.get(image.target_label, 0) + 1
+    for behaviour in reply.classes:
+        assert sum(len(item.image_ids) for item in behaviour.evidence) == behaviour.image_count
+        assert behaviour.image_count <= by_class[behaviour.target_label]

@@ -1,0 +1,159 @@
+"""The trainer's API, queue and worker on a real Redis, with the whole stack beside them."""
+
+from __future__ import annotations
+
+import json
+
+import celery
+import pytest
+
+from plumbline.common.v1 import vision_pb2
+from plumbline.errors import PlumblineError
+from plumbline.trainer.v1 import trainer_service_pb2 as pb
+from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE, JOBS_QUEUE, SUBMIT_TASK
+from tests.support.waiting import wait_for
+
+RULE = {"class_name": "all", "should_matter": "the strokes of the digit", "should_not_matter": "the grey square"}
+
+
+def request(**changes) -> pb.SubmitAlignmentRequest:
+    content = {
+        "model": {"name": "digits"},
+        "dataset_path": "decoy",
+        "specification": {"task": "Read the digit.", "rules": [RULE]},
+        "options": {"images_per_class": 2, "epochs": 1},
+    }
+    return pb.SubmitAlignmentRequest(**(content | changes))
+
+
+def specification(*rules: dict) -> dict:
+    return {"task": "Read the digit.", "rules": list(rules)}
+
+
+WRONG = {
+    "unknown model": ({"model": {"name": "nobody"}}, "NOT_FOUND", "nobody"),
+    "no model": ({"model": {}}, "INVALID_ARGUMENT", "model.name"),
+    "unknown class": (
+        {"specification": specification(RULE, {"class_name": "eleven", "should_matter": "x"})},
+        "INVALID_ARGUMENT",
+        "specification.rules[1].class_name",
+    ),
+    "neither polarity": (
+        {"specification": specification({"class_name": "3"})},
+        "INVALID_ARGUMENT",
+        "specification.rules[0].should_matter",
+    ),
+    "no rule": ({"specification": specification()}, "INVALID_ARGUMENT", "specification.rules"),
+    "class without a rule": (
+        {"specification": specification({"class_name": "3", "should_matter": "the bows"})},
+        "INVALID_ARGUMENT",
+        "specification.rules",
+    ),
+    "no data set": ({"dataset_path": "nowhere"}, "INVALID_ARGUMENT", "dataset_path"),
+    "path out of the data root": ({"dataset_path": "../store"}, "INVALID_ARGUMENT", "dataset_path"),
+    "too many pictures": ({"options": {"images_per_class": 10_001}}, "INVALID_ARGUMENT", "options.images_per_class"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_submission_is_refused_with_the_field_and_files_nothing(served, name):
+    changes, code, field = WRONG[name]
+    before = len(served.client.jobs())
+    with pytest.raises(PlumblineError) as caught:
+        served.client.submit(request(**changes))
+    assert caught.value.code == code
+    assert field in (caught.value.field or str(caught.value))
+    assert len(served.client.jobs()) == before
+
+
+def test_same_key_files_one_job_and_other_content_is_refused(served):
+    first = served.client.submit(request(idempotency_key="once"))
+    assert served.client.submit(request(idempotency_key="once")).job_id == first.job_id
+    with pytest.raises(PlumblineError) as caught:
+        served.client.submit(request(idempotency_key="once", options={"seed": 9}))
+    assert caught.value.code == "ALREADY_EXISTS"
+    served.client.cancel(first.job_id, "test")
+
+
+def test_cancelled_job_ends_and_can_not_be_cancelled_again(served):
+    job = served.client.submit(request(idempotency_key="cancelled", options={"images_per_class": 30}))
+    served.client.cancel(job.job_id, "changed my mind")
+    last = list(served.client.watch(job.job_id, 30))[-1]
+    assert (last.state, last.reason) == (pb.JOB_STATE_CANCELLED, "changed my mind")
+    with pytest.raises(PlumblineError) as caught:
+        served.client.cancel(job.job_id, "again")
+    assert caught.value.code == "FAILED_PRECONDITION"
+
+
+def test_unknown_job_is_not_found(served):
+    with pytest.raises(PlumblineError) as caught:
+        served.client.job("../../etc/passwd")
+    assert caught.value.code == "NOT_FOUND"
+
+
+@pytest.fixture
+def outside(stack):
+    """Somebody who has nothing but Celery and the documented JSON."""
+    with celery.Celery(broker=stack.broker_url, set_as_current=False) as app:
+        yield app
+
+
+def test_job_submitted_through_the_queue_runs(served, outside):
+    content = {
+        "idempotency_key": "from-the-queue",
+        "model": {"name": "digits"},
+        "dataset_path": "decoy",
+        "specification": specification(RULE),
+        "options": {"images_per_class": 1, "epochs": 1},
+    }
+    before = {job.job_id for job in served.client.jobs()}
+    outside.send_task(SUBMIT_TASK, kwargs={"request": content}, queue=JOBS_QUEUE)
+    job = wait_for(lambda: next((j for j in served.client.jobs() if j.job_id not in before), None), 30)
+    last = list(served.client.watch(job.job_id, 240))[-1]
+    assert last.state in (pb.JOB_STATE_PUBLISHED, pb.JOB_STATE_REJECTED), last.reason
+
+
+def test_refused_submission_from_the_queue_is_kept_with_the_reason(served, outside):
+    content = {"model": {"name": "digits"}, "dataset_path": "not-there", "specification": specification(RULE)}
+    outside.send_task(SUBMIT_TASK, kwargs={"request": content}, queue=JOBS_QUEUE)
+
+    def kept() -> str | None:
+        texts = [path.read_text() for path in (served.layout.store / "unclaimed").glob("*.json")]
+        return next((text for text in texts if "not-there" in text), None)
+
+    assert "dataset_path" in json.loads(wait_for(kept, 30))["reason"]
+
+
+def test_bad_critique_is_set_aside_and_the_good_one_beside_it_is_taken(served, outside):
+    job = served.client.submit(request(idempotency_key="set-aside", options={"images_per_class": 1}))
+    folder = served.layout.store / "jobs" / job.job_id
+    expected = json.loads(wait_for(lambda: _read(folder / "expected.json"), 60))
+    digest, entry = next(iter(expected.items()))
+    good = {
+        "image_id": entry["file_name"],
+        "image_digest": digest,
+        "model_digest": job.model.digest,
+        "true_label": entry["label"],
+        "provenance": {"engine": "person", "model_id": "tester"},
+    }
+    bad = good | {"image_digest": "sha256:" + "0" * 64}
+    batch = {"schema_version": 1, "job_id": job.job_id, "critiques": [bad, good]}
+    outside.send_task(CONSUME_CRITIQUES_TASK, kwargs={"batch": batch}, queue=CRITIQUES_QUEUE)
+    aside = wait_for(lambda: next((folder / "set_aside").glob("*.json"), None), 60)
+    assert "did not ask" in json.loads(aside.read_text())["reason"]
+    assert wait_for(lambda: _read(folder / "critiques" / f"{digest.removeprefix('sha256:')}.json"), 60)
+    served.client.cancel(job.job_id, "test") if not _is_final(served, job.job_id) else None
+
+
+def test_specification_travels_with_the_job(served):
+    job = served.client.submit(request(idempotency_key="specification"))
+    assert job.specification.rules[0] == vision_pb2.ClassRule(**RULE)
+    served.client.cancel(job.job_id, "test")
+
+
+def _read(path):
+    return path.read_text() if path.is_file() else None
+
+
+def _is_final(served, job_id: str) -> bool:
+    return served.client.job(job_id).state >= pb.JOB_STATE_PUBLISHED
