@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 import celery
 import grpc
+from celery import signals
 
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
 from services.common.runtime.artifact_store import ArtifactStore
@@ -17,16 +21,20 @@ from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.explainer_client import ExplainerClient
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.adapters.lvlm_client import LvlmClient
+from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
 from services.trainer.adapters.training_child import TrainingChild
+from services.trainer.handlers.completing import Completing
+from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
+from services.trainer.handlers.recovering import Recovering
 from services.trainer.handlers.submitting import Submitting
 from services.trainer.handlers.training import Training
 from services.trainer.handlers.watching import Watching
 from services.trainer.messages import read_submission_json
 from services.trainer.servicer import SERVICE, TrainerServicer
 from services.trainer.settings import TrainerSettings
-from services.trainer.tasks import register_tasks
+from services.trainer.tasks import Steps, register_tasks
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class _Parts:
     datasets: DatasetFolder
     explainer: ExplainerClient
     board: RedisProgress
+    lease: RedisLease
 
     @classmethod
     def build(cls, settings: TrainerSettings) -> _Parts:
@@ -50,6 +59,7 @@ class _Parts:
             DatasetFolder(settings.data_root),
             ExplainerClient(settings.explainer_address, settings.explainer_timeout_s, settings.publish_timeout_s),
             RedisProgress(settings.broker_url),
+            RedisLease(settings.broker_url, active_s=settings.recovery_interval_s),
         )
 
     def submitting(self) -> Submitting:
@@ -70,21 +80,30 @@ async def run_api(settings: TrainerSettings) -> None:
 def run_worker(settings: TrainerSettings) -> None:
     """Work off both queues until told to stop.
 
-    Threads, not forks: gRPC does not survive a fork, and what is heavy (training) runs in a process of its own anyway.
+    Threads, not forks: gRPC does not survive a fork, and what is heavy (training) runs in a process of its own anyway. SIGTERM ends
+    that process at once: the job goes back into the queue and starts again elsewhere, so a worker is gone within seconds.
     """
     for chatty in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # they log arguments, and those name pictures
     parts = _Parts.build(settings)
     lvlm = LvlmClient(settings.lvlm_address, settings.lvlm_timeout_s)
-    run = TrainingChild(settings.store_root, settings.data_root, settings.training_threads)
+    run = TrainingChild(settings.store_root, settings.data_root, settings.training_threads, settings.training_timeout_s)
+    completing = Completing(parts.record, parts.queue)
     register_tasks(
         parts.app,
-        parts.record,
-        parts.submitting(),
-        Critiquing(parts.record, parts.explainer, lvlm, parts.datasets, parts.queue, parts.board),
-        Training(parts.record, parts.explainer, parts.board, run),
-        read_submission_json,
+        Steps(
+            parts.record,
+            parts.submitting(),
+            Critiquing(parts.record, parts.explainer, lvlm, parts.datasets, completing, parts.board, parts.lease),
+            Consuming(parts.record, completing, parts.lease),
+            Training(parts.record, parts.explainer, parts.board, run, parts.lease),
+            read_submission_json,
+        ),
     )
+    quiet = timedelta(seconds=settings.recovery_interval_s)
+    recovering = Recovering(parts.record, parts.queue, completing, parts.lease, quiet)
+    signals.worker_shutting_down.connect(lambda **_: run.stop(), weak=False)
+    threading.Thread(target=_recover_for_ever, args=(recovering, quiet), daemon=True, name="recovery").start()
     parts.app.worker_main(
         [
             "worker",
@@ -96,3 +115,12 @@ def run_worker(settings: TrainerSettings) -> None:
             "--loglevel=INFO",
         ]
     )
+
+
+def _recover_for_ever(recovering: Recovering, interval: timedelta) -> None:
+    while True:
+        time.sleep(interval.total_seconds())
+        try:
+            recovering.recover()
+        except Exception:  # the next round may do better, and a worker must not lose its recovery unseen
+            logging.getLogger(__name__).exception("recovery failed")

@@ -31,6 +31,7 @@ def read_submission(request: pb.SubmitAlignmentRequest) -> Submission:
         idempotency_key=request.idempotency_key,
         model_name=request.model.name,
         model_version=request.model.version,
+        model_digest=request.model.digest,
         dataset_path=request.dataset_path,
         specification=wire.specification_from_proto(request.specification),
         images_per_class=request.options.images_per_class,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,11 +62,11 @@ class Explainer(Protocol):
     def find_model(self, name: str, version: int) -> ModelAnswer:
         """The served version; 0 means the champion."""
 
-    def predict(self, model: ModelAnswer, images: Sequence[bytes]) -> np.ndarray:
-        """Probabilities (image, class) of encoded pictures, any number."""
+    def predict(self, model: ModelAnswer, samples: Sequence[Sample]) -> np.ndarray:
+        """Probabilities (picture, class) of any number of pictures."""
 
     def explain(self, model: ModelAnswer, samples: Sequence[Sample]) -> list[ExplainedSample]:
-        """Up to 64 pictures with the segments of their predicted class."""
+        """Any number of pictures with the segments of their predicted class."""
 
     def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> ModelAnswer:
         """Serve a bundle of the artifact store as the next version; the same `key` publishes once."""
@@ -111,11 +112,30 @@ class DatasetReader(Protocol):
         """Pictures of a data set, in the order of its table."""
 
 
+class Lease(Protocol):
+    """Who works on a job. Lost when its holder dies or can't reach the broker; the record still lets one writer through only."""
+
+    def hold(self, job_id: str, step: str) -> AbstractContextManager[Callable[[], bool]]:
+        """Hold a job's step until the block ends; yields a question: is it still ours? `Conflict` when somebody else holds it."""
+
+    def touch(self, job_id: str) -> None:
+        """Say that something happens to the job."""
+
+    def is_active(self, job_id: str) -> bool:
+        """Whether somebody holds a step of the job or touched it within a minute."""
+
+    def claim_recovery(self, job_id: str) -> bool:
+        """Whether the caller is the one to send the job on again; for ten minutes nobody else is."""
+
+
 class Record(Protocol):
     """The jobs' immutable record."""
 
     def file(self, request: AlignmentRequest) -> Job:
         """File a job, or find the one that this idempotency key filed."""
+
+    def find(self, idempotency_key: str, asked_digest: str) -> Job | None:
+        """The job that this key filed with the same content, if any."""
 
     def load(self, job_id: str) -> Job:
         """A job as it stands."""
@@ -123,20 +143,21 @@ class Record(Protocol):
     def job_ids(self) -> list[str]:
         """All jobs, newest first."""
 
-    def advance(self, job_id: str, state: JobState, **details: Any) -> Job:
-        """Move a job on; of two who try, one gets `WrongState` or `Conflict`."""
+    def advance(self, job: Job, state: JobState, **details: Any) -> Job:
+        """Move a job on from where the caller saw it; of two who try, one gets `Conflict`."""
+
+    def has_bundle(self, name: str, digest: str) -> bool:
+        """Whether the model's bundle is there to be fine-tuned."""
+
+
+class JobFiles(Protocol):
+    """What belongs to a job besides its state; immutable too."""
 
     def write_once(self, job_id: str, name: str, content: Any) -> bool:
         """Keep a JSON object; False when there is one of that name."""
 
     def read(self, job_id: str, name: str) -> Any | None:
         """A kept JSON object, None when there is none."""
-
-    def add_critique(self, job_id: str, critique: Critique) -> bool:
-        """Keep a critique; False when the picture has one."""
-
-    def critiques(self, job_id: str) -> list[Critique]:
-        """Kept critiques, by picture digest."""
 
     def set_aside(self, job_id: str, content: Any, reason: str) -> None:
         """Keep what could not be used, with the reason."""
@@ -148,11 +169,36 @@ class Record(Protocol):
         """A kept picture's file."""
 
 
+class Critiques(Protocol):
+    """A job's critiques: one per picture, the first one counts."""
+
+    def add_critique(self, job_id: str, critique: Critique) -> bool:
+        """Keep a critique; False when the picture has one."""
+
+    def critique(self, job_id: str, digest: str) -> Critique | None:
+        """The kept critique of a picture, None when there is none."""
+
+    def critiques(self, job_id: str) -> list[Critique]:
+        """All of them, by picture digest."""
+
+    def critiqued(self, job_id: str) -> set[str]:
+        """Digests of the pictures that have one."""
+
+    def verdict_counts(self, job_id: str) -> dict[str, int]:
+        """Kept verdicts by name."""
+
+
+class Archive(Record, JobFiles, Critiques, Protocol):
+    """The whole record."""
+
+
 class TrainingRun(Protocol):
     """Fine-tuning in a process of its own."""
 
-    def __call__(self, job: Job, on_progress: Callable[[Progress], bool]) -> dict[str, Any]:
+    def __call__(
+        self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]
+    ) -> dict[str, Any] | None:
         """Train, measure, decide; returns what was measured, with `bundle_path` when there is a challenger.
 
-        `on_progress` returns False to stop the run; then `Cancelled` is raised.
+        `is_wanted` is asked about every second; None when it said no and the run was stopped.
         """

@@ -34,3 +34,7 @@ class TrainerSettings(ServiceSettings):
     """Messages that a worker handles at once: one job's step, and critiques that come in meanwhile."""
     training_threads: int = 1
     """Threads of the training process."""
+    training_timeout_s: float = 5 * 3600.0
+    """Longest time for one training, seconds; less than the broker's visibility timeout of 6 hours."""
+    recovery_interval_s: float = 60.0
+    """How often a worker looks for jobs that nobody works on, seconds. A job is left alone that long after its last change."""

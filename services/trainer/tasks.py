@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import celery
 
-from services.common.runtime.errors import Overloaded, ServiceError, Unavailable
-from services.common.runtime.queues import (
-    CONSUME_CRITIQUES_TASK,
-    CRITIQUE_TASK,
-    SUBMIT_TASK,
-    TRAIN_TASK,
-)
+from services.common.runtime.errors import Conflict, Overloaded, ServiceError, Unavailable
+from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUE_TASK, SUBMIT_TASK, TRAIN_TASK
+from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.handlers.submitting import Submission, Submitting
 from services.trainer.handlers.training import Training, fail
-from services.trainer.ports import Record
+from services.trainer.ports import Archive
 
 log = logging.getLogger(__name__)
 
@@ -28,56 +25,69 @@ RETRY_COUNT = 5
 RETRY_DELAY_S = 2.0
 
 
-def register_tasks(
-    app: celery.Celery,
-    record: Record,
-    submitting: Submitting,
-    critiquing: Critiquing,
-    training: Training,
-    read_submission: Callable[[dict[str, Any]], Submission],
-) -> None:
-    """Give `app` its four tasks. A neighbour that is away is waited for, a bounded number of times."""
+@dataclass(frozen=True)
+class Steps:
+    """The use cases behind the tasks."""
 
-    def run_step(task: celery.Task, step: Callable[[str], None], job_id: str) -> None:
-        try:
-            step(job_id)
-        except RETRIED as error:
-            if task.request.retries < RETRY_COUNT:
-                log.info("step tried again", extra={"job_id": job_id, "kind": error.kind})
-                raise task.retry(exc=error, countdown=RETRY_DELAY_S * 2**task.request.retries) from error
-            fail(record, job_id, error, "")
-        except ServiceError as error:
-            log.info("job failed", extra={"job_id": job_id, "kind": error.kind})
-            fail(record, job_id, error, "")
-        except Exception as error:  # a bug: the job ends, the worker goes on, the stack is in the log
-            request_id = uuid.uuid4().hex
-            log.exception("job failed", extra={"job_id": job_id, "request_id": request_id})
-            fail(record, job_id, error, request_id)
+    archive: Archive
+    submitting: Submitting
+    critiquing: Critiquing
+    consuming: Consuming
+    training: Training
+    read_submission: Callable[[Any], Submission]
+
+
+def register_tasks(app: celery.Celery, steps: Steps) -> None:
+    """Give `app` its four tasks. A neighbour that is away is waited for, a bounded number of times (about a minute)."""
 
     @app.task(name=CRITIQUE_TASK, bind=True, max_retries=RETRY_COUNT)
     def critique(task: celery.Task, job_id: str) -> None:
-        run_step(task, critiquing.critique, job_id)
+        _run(task, steps, lambda: steps.critiquing.critique(job_id), job_id)
 
     @app.task(name=TRAIN_TASK, bind=True, max_retries=RETRY_COUNT)
     def train(task: celery.Task, job_id: str) -> None:
-        run_step(task, training.train, job_id)
+        _run(task, steps, lambda: steps.training.train(job_id), job_id)
 
     @app.task(name=CONSUME_CRITIQUES_TASK, bind=True, max_retries=RETRY_COUNT)
-    def consume_critiques(task: celery.Task, batch: dict[str, Any]) -> None:
-        try:
-            critiquing.consume(batch)
-        except RETRIED as error:
-            raise task.retry(exc=error, countdown=RETRY_DELAY_S * 2**task.request.retries) from error
+    def consume_critiques(task: celery.Task, batch: Any) -> None:
+        job_id = str(batch.get("job_id")) if isinstance(batch, dict) else ""
+        _run(task, steps, lambda: steps.consuming.consume(batch), job_id)
 
     @app.task(name=SUBMIT_TASK, bind=True, max_retries=RETRY_COUNT)
-    def submit(task: celery.Task, request: dict[str, Any]) -> None:
-        try:
-            job = submitting.submit(read_submission(request))
-        except RETRIED as error:
-            raise task.retry(exc=error, countdown=RETRY_DELAY_S * 2**task.request.retries) from error
-        except ServiceError as error:
+    def submit(task: celery.Task, request: Any) -> None:
+        def refuse(error: Exception, request_id: str) -> None:
             # Nobody waits for an answer on the queue: what was wrong is kept where the submitter can read it.
-            record.set_aside("", request, error.message)
-            log.info("submission refused", extra={"kind": error.kind})
-            return
-        log.info("submitted", extra={"job_id": job.job_id})
+            reason = error.message if isinstance(error, ServiceError) else f"internal error, request {request_id}"
+            steps.archive.set_aside("", request, reason)
+
+        _run(task, steps, lambda: steps.submitting.submit(steps.read_submission(request)), "", refuse)
+
+
+def _run(
+    task: celery.Task,
+    steps: Steps,
+    step: Callable[[], object],
+    job_id: str,
+    refuse: Callable[[Exception, str], None] | None = None,
+) -> None:
+    """Run a step; when it can't be done, `refuse` it, which by default ends the job."""
+    refuse = refuse or (lambda error, request_id: fail(steps.archive, job_id, error, request_id))
+    extra = {"task": task.name, "job_id": job_id}
+    try:
+        step()
+    except Conflict as error:
+        # Another worker has the job or moved it at the same moment: it goes on there.
+        log.info("step left to another", extra=extra | {"cause": error.message})
+    except RETRIED as error:
+        if task.request.retries < RETRY_COUNT:
+            log.info("step tried again", extra=extra | {"kind": error.kind})
+            raise task.retry(exc=error, countdown=RETRY_DELAY_S * 2**task.request.retries) from error
+        log.warning("step failed", extra=extra | {"kind": error.kind})
+        refuse(error, "")
+    except ServiceError as error:
+        log.info("step failed", extra=extra | {"kind": error.kind})
+        refuse(error, "")
+    except Exception as error:  # a bug: the job ends, the worker goes on, the stack is in the log
+        request_id = uuid.uuid4().hex
+        log.exception("step failed", extra=extra | {"request_id": request_id})
+        refuse(error, request_id)

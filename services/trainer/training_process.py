@@ -31,13 +31,14 @@ from services.common.vision.masks import decode_mask
 from services.common.vision.model_bundle import BASELINES, PREPROCESSING, ModelBundle, load_bundle, save_bundle
 from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.adapters.dataset_folder import DatasetFolder
-from services.trainer.adapters.job_record import JobRecord
+from services.trainer.adapters.job_record import JobRecord, bundle_path
 from services.trainer.domain.alignment import Alignment, align, steps_for
 from services.trainer.domain.fine_tuning import Pictures
 from services.trainer.domain.gate import Criteria, Decision, decide
 from services.trainer.domain.job import Job
 from services.trainer.domain.selection import split_rows
-from services.trainer.handlers.critiquing import EXPECTED, HELD_OUT_PART, TRAIN_PART
+from services.trainer.handlers.completing import EXPECTED
+from services.trainer.handlers.critiquing import HELD_OUT_PART, TRAIN_PART
 from services.trainer.ports import Sample
 
 
@@ -106,11 +107,6 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
         "decision": decision.as_dict(),
     }
     return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques)}
-
-
-def bundle_path(name: str, digest: str) -> str:
-    """Where a bundle lies in the artifact store."""
-    return f"models/{name}/{digest.removeprefix('sha256:')}"
 
 
 def _load_pictures(bundle: ModelBundle, samples: Sequence[Sample]) -> Pictures:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import grpc
 import numpy as np
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common import wire
-from services.common.runtime.errors import NotFound
+from services.common.runtime.errors import InvalidInput, NotFound, Overloaded
 from services.trainer.adapters.channel import calling, open_channel
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
 
 _PREDICT_CHUNK = 256
+_EXPLAIN_CHUNK = 32
+_CHUNK_BYTES = 32 * 2**20
+_REFUSED = re.compile(r"images\[(\d+)\]")
 _NAME = "explainer"
 
 
@@ -41,23 +47,36 @@ class ExplainerClient:
                 return _answer(entry.model, entry.labels)
         raise NotFound(f"model.version: '{name}' has no version {version}")
 
-    def predict(self, model: ModelAnswer, images: Sequence[bytes]) -> np.ndarray:
+    def predict(self, model: ModelAnswer, samples: Sequence[Sample]) -> np.ndarray:
         """See the port."""
         rows: list[Sequence[float]] = []
-        for start in range(0, len(images), _PREDICT_CHUNK):
-            chunk = [vision_pb2.Image(data=data) for data in images[start : start + _PREDICT_CHUNK]]
-            with calling(_NAME):
-                reply = self._stub.Predict(
-                    pb.PredictRequest(model=_version(model), images=chunk), timeout=self._timeout_s
-                )
+        for chunk, images in _chunks(samples, _PREDICT_CHUNK):
+            request = pb.PredictRequest(model=_version(model), images=images)
+            with calling(_NAME), _naming_pictures(chunk):
+                reply = self._stub.Predict(request, timeout=self._timeout_s)
             rows += [prediction.probabilities for prediction in reply.predictions]
         return np.array(rows)
 
     def explain(self, model: ModelAnswer, samples: Sequence[Sample]) -> list[ExplainedSample]:
         """See the port."""
-        images = [vision_pb2.Image(data=sample.path.read_bytes(), id=sample.file_name) for sample in samples]
-        with calling(_NAME):
-            reply = self._stub.Explain(pb.ExplainRequest(model=_version(model), images=images), timeout=self._timeout_s)
+        explained: list[ExplainedSample] = []
+        for chunk, images in _chunks(samples, _EXPLAIN_CHUNK):
+            explained += self._explain(model, chunk, images)
+        return explained
+
+    def _explain(
+        self, model: ModelAnswer, chunk: Sequence[Sample], images: Sequence[vision_pb2.Image]
+    ) -> list[ExplainedSample]:
+        request = pb.ExplainRequest(model=_version(model), images=images)
+        try:
+            with calling(_NAME), _naming_pictures(chunk):
+                reply = self._stub.Explain(request, timeout=self._timeout_s)
+        except Overloaded:
+            # The maps of large pictures may be more than a message holds; what they come to is not known beforehand.
+            half = len(chunk) // 2
+            if not half:
+                raise
+            return self._explain(model, chunk[:half], images[:half]) + self._explain(model, chunk[half:], images[half:])
         return [
             ExplainedSample(
                 sample,
@@ -65,7 +84,7 @@ class ExplainerClient:
                 tuple(wire.segment_from_proto(segment, "segments") for segment in explanation.segments),
                 image.data,
             )
-            for sample, image, explanation in zip(samples, images, reply.explanations, strict=True)
+            for sample, image, explanation in zip(chunk, images, reply.explanations, strict=True)
         ]
 
     def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> ModelAnswer:
@@ -76,6 +95,36 @@ class ExplainerClient:
         with calling(_NAME):
             reply = self._stub.PublishModel(request, timeout=self._publish_timeout_s)
         return _answer(reply.model, ())
+
+
+def _chunks(samples: Sequence[Sample], most: int) -> Iterator[tuple[list[Sample], list[vision_pb2.Image]]]:
+    """Pictures with their files, as many at a time as a request may hold."""
+    chunk: list[Sample] = []
+    images: list[vision_pb2.Image] = []
+    size_bytes = 0
+    for sample in samples:
+        image = vision_pb2.Image(data=sample.path.read_bytes(), id=sample.file_name)
+        if chunk and (len(chunk) == most or size_bytes + len(image.data) > _CHUNK_BYTES):
+            yield chunk, images
+            chunk, images, size_bytes = [], [], 0
+        chunk.append(sample)
+        images.append(image)
+        size_bytes += len(image.data)
+    if chunk:
+        yield chunk, images
+
+
+@contextmanager
+def _naming_pictures(chunk: Sequence[Sample]) -> Iterator[None]:
+    """Say which file a refusal of images[n] means: nobody but us knows the chunk."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        refused = _REFUSED.search(error.details() or "")
+        if error.code() is grpc.StatusCode.INVALID_ARGUMENT and refused and int(refused[1]) < len(chunk):
+            name = chunk[int(refused[1])].file_name
+            raise InvalidInput("dataset_path", f"'{name}': {error.details()}") from error
+        raise
 
 
 def _version(model: ModelAnswer) -> vision_pb2.ModelVersion:

@@ -1,14 +1,17 @@
-"""The `Record` port on the artifact store.
+"""The `Archive` port on the artifact store.
 
 jobs/<id>/request.json                  what was asked for
 jobs/<id>/events/000000.json …          changes of state; creating the next number is the compare-and-set
 jobs/<id>/expected.json                 which pictures are to be critiqued
+jobs/<id>/asked.json                    of those, the ones that have evidence to judge
+jobs/<id>/sent_to_training.json         the critiques are complete; who made it sent the job on
 jobs/<id>/pictures/<digest>             their files
 jobs/<id>/critiques/<digest>.json       what was said of them
 jobs/<id>/set_aside/<digest>.json       what could not be used, with the reason
 jobs/<id>/metrics.json                  what was measured, and the gate's decision
 keys/<digest of idempotency key>.json   which job a key filed
-unclaimed/<digest>.json                 batches that named no job
+unclaimed/<digest>.json                 batches that named no job, requests that were refused
+models/<name>/<digest>/                 model bundles
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
 import uuid
+from collections import Counter, OrderedDict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,12 +30,32 @@ from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput
 from services.common.vision.critique import Critique
 from services.trainer.domain.job import AlignmentRequest, Job, JobEvent, JobState, check_transition
 
+_COUNTED_JOBS = 256
+
 
 class JobRecord:
     """Jobs below `jobs/` of a store."""
 
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
+        self._counts: OrderedDict[str, dict[str, Counter[str]]] = OrderedDict()
+        self._counting = threading.Lock()
+
+    def find(self, idempotency_key: str, asked_digest: str) -> Job | None:
+        """See the port.
+
+        Raises
+        ------
+        AlreadyExists
+            When the key filed a job with other content.
+        """
+        try:
+            job_id = json.loads(self._store.read(_key_path(idempotency_key)))["job_id"]
+            request = self._read_request(job_id)
+            _check_same(job_id, request, idempotency_key, asked_digest)
+            return self.load(job_id)
+        except NotFound:
+            return None  # no such key, or its job was cut off while it was filed: filing again completes it
 
     def file(self, request: AlignmentRequest) -> Job:
         """See the port.
@@ -44,10 +69,7 @@ class JobRecord:
         try:
             self._store.create(f"jobs/{job_id}/request.json", request.model_dump_json(indent=1).encode())
         except AlreadyExists:
-            if self._read_request(job_id).asked_digest != request.asked_digest:
-                raise AlreadyExists(
-                    f"idempotency_key: '{request.idempotency_key}' filed job {job_id} with other content"
-                ) from None
+            _check_same(job_id, self._read_request(job_id), request.idempotency_key, request.asked_digest)
         self._append(job_id, 0, JobEvent(state=JobState.QUEUED, at=datetime.now(UTC)), may_exist=True)
         return self.load(job_id)
 
@@ -66,23 +88,28 @@ class JobRecord:
         return Job(job_id, self._read_request(job_id), tuple(events))
 
     def job_ids(self) -> list[str]:
-        """See the port."""
-        return sorted(self._store.list("jobs"), reverse=True)
+        """See the port. A job that is just being filed is not listed yet."""
+        jobs = sorted(self._store.list("jobs"), reverse=True)
+        return [job_id for job_id in jobs if self._store.exists(f"jobs/{job_id}/events/{_event_name(0)}")]
 
-    def advance(self, job_id: str, state: JobState, **details: Any) -> Job:
+    def advance(self, job: Job, state: JobState, **details: Any) -> Job:
         """See the port.
 
         Raises
         ------
         WrongState
-            When the job can't go there from where it is.
+            When a job can't go there from where `job` is.
         Conflict
-            When somebody else moved it at the same moment.
+            When somebody moved it since `job` was loaded.
         """
-        job = self.load(job_id)
         check_transition(job.state, state)
-        self._append(job_id, len(job.events), JobEvent(state=state, at=datetime.now(UTC), **details))
-        return self.load(job_id)
+        event = JobEvent(state=state, at=datetime.now(UTC), **details)
+        self._append(job.job_id, len(job.events), event)
+        return Job(job.job_id, job.request, (*job.events, event))
+
+    def has_bundle(self, name: str, digest: str) -> bool:
+        """See the port."""
+        return self._store.exists(bundle_path(name, digest))
 
     def write_once(self, job_id: str, name: str, content: Any) -> bool:
         """See the port."""
@@ -109,6 +136,31 @@ class JobRecord:
         folder = f"jobs/{_check_id(job_id)}/critiques"
         return [Critique.model_validate_json(self._store.read(f"{folder}/{name}")) for name in self._store.list(folder)]
 
+    def critique(self, job_id: str, digest: str) -> Critique | None:
+        """See the port."""
+        content = self.read(job_id, f"critiques/{_hex(digest)}.json")
+        return None if content is None else Critique.model_validate(content)
+
+    def critiqued(self, job_id: str) -> set[str]:
+        """See the port."""
+        return {
+            f"sha256:{name.removesuffix('.json')}" for name in self._store.list(f"jobs/{_check_id(job_id)}/critiques")
+        }
+
+    def verdict_counts(self, job_id: str) -> dict[str, int]:
+        """See the port. Critiques never change, so each is read once; the last jobs looked at are remembered."""
+        folder = f"jobs/{_check_id(job_id)}/critiques"
+        with self._counting:
+            counted = self._counts.setdefault(job_id, {})
+            self._counts.move_to_end(job_id)
+            while len(self._counts) > _COUNTED_JOBS:
+                self._counts.popitem(last=False)
+            for name in self._store.list(folder):
+                if name not in counted:
+                    verdicts = json.loads(self._store.read(f"{folder}/{name}"))["verdicts"]
+                    counted[name] = Counter(verdict["verdict"] for verdict in verdicts)
+            return dict(sum(counted.values(), Counter()))
+
     def set_aside(self, job_id: str, content: Any, reason: str) -> None:
         """See the port. What names no job is kept under `unclaimed/`."""
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -127,7 +179,7 @@ class JobRecord:
         return self._store.read(f"jobs/{_check_id(job_id)}/pictures/{_hex(digest)}")
 
     def _claim_key(self, request: AlignmentRequest) -> str:
-        path = f"keys/{hashlib.sha256(request.idempotency_key.encode()).hexdigest()}.json"
+        path = _key_path(request.idempotency_key)
         with contextlib.suppress(AlreadyExists):  # the key's job is read below, whoever filed it
             self._store.create(path, json.dumps({"job_id": _new_id()}).encode())
         return json.loads(self._store.read(path))["job_id"]
@@ -137,7 +189,7 @@ class JobRecord:
 
     def _append(self, job_id: str, number: int, event: JobEvent, may_exist: bool = False) -> None:
         try:
-            self._store.create(f"jobs/{job_id}/events/{number:06d}.json", event.model_dump_json(indent=1).encode())
+            self._store.create(f"jobs/{job_id}/events/{_event_name(number)}", event.model_dump_json(indent=1).encode())
         except AlreadyExists as error:
             if not may_exist:
                 raise Conflict(f"job {job_id} changed at the same moment; look again") from error
@@ -147,6 +199,24 @@ class JobRecord:
             return self._store.exists(f"jobs/{_check_id(job_id)}/request.json")
         except (InvalidInput, NotFound):
             return False
+
+
+def bundle_path(name: str, digest: str) -> str:
+    """Where a model bundle lies in the artifact store."""
+    return f"models/{name}/{_hex(digest)}"
+
+
+def _check_same(job_id: str, filed: AlignmentRequest, key: str, asked_digest: str) -> None:
+    if filed.asked_digest != asked_digest:
+        raise AlreadyExists(f"idempotency_key: '{key}' filed job {job_id} with other content")
+
+
+def _key_path(key: str) -> str:
+    return f"keys/{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _event_name(number: int) -> str:
+    return f"{number:06d}.json"
 
 
 def _new_id() -> str:

@@ -2,49 +2,94 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from services.common.runtime.errors import Unavailable, WrongState
+from services.common.runtime.errors import DeadlineExceeded, Unavailable, WrongState
 from services.trainer.domain.job import Job
 from services.trainer.ports import Progress
+
+_POLL_S = 1.0
+_EXIT_S = 30.0
 
 
 class TrainingChild:
     """Runs `python -m services.trainer.training_process`; it reports as JSON lines."""
 
-    def __init__(self, store_root: Path, data_root: Path, threads: int) -> None:
+    def __init__(self, store_root: Path, data_root: Path, threads: int, timeout_s: float) -> None:
         self._arguments = ["--store", str(store_root), "--data", str(data_root), "--threads", str(threads)]
+        self._timeout_s = timeout_s
+        self._stopping = threading.Event()
 
-    def __call__(self, job: Job, on_progress: Callable[[Progress], bool]) -> dict[str, Any]:
+    def stop(self) -> None:
+        """End running children soon, for the worker is told to go; their jobs start again elsewhere."""
+        self._stopping.set()
+
+    def __call__(
+        self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]
+    ) -> dict[str, Any] | None:
         """See the port.
 
         Raises
         ------
         WrongState
-            When `on_progress` said to stop, or the child found that the job can't be trained.
+            When the child found that the job can't be trained.
+        DeadlineExceeded
+            When it took longer than the setting allows.
         Unavailable
-            When the child died: it may have been killed, so it is worth another try.
+            When the child died, or this worker is told to go: it is worth another try.
         """
         command = [sys.executable, "-m", "services.trainer.training_process", *self._arguments, "--job", job.job_id]
-        result, last_line = None, ""
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            return self._follow(child, on_progress, is_wanted)
+        finally:
+            child.kill()  # no effect on a child that has ended
+            child.wait()
+            child.stdout.close()
+
+    def _follow(
+        self, child: subprocess.Popen[str], on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]
+    ) -> dict[str, Any] | None:
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
+        end, last_line = time.monotonic() + self._timeout_s, "no report"
+        while True:
+            if self._stopping.is_set():
+                raise Unavailable("the worker is told to stop")
+            if time.monotonic() > end:
+                raise DeadlineExceeded(f"training took longer than {self._timeout_s:.0f} s")
+            if not is_wanted():
+                return None
             try:
-                for line in child.stdout:
-                    last_line = line.strip() or last_line
-                    message = json.loads(line)
-                    if "metrics" in message:
-                        result = message["metrics"]
-                    elif "error" in message:
-                        raise WrongState(message["error"])
-                    elif not on_progress(Progress(**message["progress"])):
-                        raise WrongState("the job ended while it was trained")
-            finally:
-                child.kill() if result is None else child.wait()
-        if result is None:
-            raise Unavailable(f"training ended with status {child.returncode} after: {last_line[:200] or 'no report'}")
-        return result
+                line = lines.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if line is None:
+                status = child.wait(_EXIT_S)
+                raise Unavailable(f"training ended with status {status} after: {last_line[:200]}")
+            last_line = line
+            if not line.startswith("{"):
+                continue  # some library's chatter
+            message = json.loads(line)
+            if "metrics" in message:
+                return message["metrics"]
+            if "error" in message:
+                raise WrongState(message["error"])
+            on_progress(Progress(**message["progress"]))
+
+
+def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    with contextlib.suppress(ValueError):  # closed under our hands: the run is over
+        for line in stream:
+            if line.strip():
+                lines.put(line.strip())
+    lines.put(None)

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
 
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import ClassSpecification
 from services.trainer.domain.job import AlignmentRequest, Job, JobState
-from services.trainer.ports import DatasetReader, Explainer, Queue, Record
+from services.trainer.ports import DatasetReader, Explainer, ModelAnswer, Queue, Record
 
 DEFAULT_IMAGES_PER_CLASS = 40
 DEFAULT_EPOCHS = 2
+MIN_PICTURES_PER_CLASS = 5
+"""A fifth validates: with fewer a class has nothing to validate on."""
+MAX_SEED = 2**63 - 1
+MAX_KEY_LENGTH = 256
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What a caller sends; 0 stands for a default."""
+    """What a caller sends; 0 and "" stand for a default."""
 
     idempotency_key: str
     model_name: str
     model_version: int
     dataset_path: str
     specification: ClassSpecification
+    model_digest: str = ""
     images_per_class: int = 0
     epochs: int = 0
     seed: int = 0
+
+    @property
+    def digest(self) -> str:
+        """What "the same content" means for an idempotency key."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 class Submitting:
@@ -38,7 +51,7 @@ class Submitting:
         self._queue = queue
 
     def submit(self, submission: Submission) -> Job:
-        """The filed job, or the one that the same key filed with the same content.
+        """The filed job, or the one that the same key filed with the same content, whatever became of model and data since.
 
         Raises
         ------
@@ -51,20 +64,26 @@ class Submitting:
         Unavailable
             When the explainer or the broker is away; in the latter case the job is filed, and the same key sends it again.
         """
-        _check_range("options.images_per_class", submission.images_per_class, 10_000)
-        _check_range("options.epochs", submission.epochs, 200)
-        if not submission.model_name:
-            raise InvalidInput("model.name", "empty; expected the name of a served model")
-        model = self._explainer.find_model(submission.model_name, submission.model_version)
+        _check_ranges(submission)
+        job = None
+        if submission.idempotency_key:
+            job = self._record.find(submission.idempotency_key, submission.digest)
+        job = job or self._file(submission)
+        if job.state == JobState.QUEUED:
+            self._queue.send_critique(job.job_id)
+        return job
+
+    def _file(self, submission: Submission) -> Job:
+        model = self._find_model(submission)
         try:
             submission.specification.check_classes(model.labels)
         except InvalidInput as error:
             raise error.below("specification") from error
-        self._check_labels(submission.dataset_path, model.labels)
-        job = self._record.file(
+        self._check_pictures(submission.dataset_path, model.labels)
+        return self._record.file(
             AlignmentRequest(
                 idempotency_key=submission.idempotency_key,
-                asked_digest=f"sha256:{hashlib.sha256(repr(submission).encode()).hexdigest()}",
+                asked_digest=submission.digest,
                 model_name=model.name,
                 model_version=model.version,
                 model_digest=model.digest,
@@ -76,19 +95,49 @@ class Submitting:
                 seed=submission.seed,
             )
         )
-        if job.state == JobState.QUEUED:
-            self._queue.send_critique(job.job_id)
-        return job
 
-    def _check_labels(self, dataset_path: str, labels: tuple[str, ...]) -> None:
-        for sample in self._datasets.read(dataset_path):
+    def _find_model(self, submission: Submission) -> ModelAnswer:
+        model = self._explainer.find_model(submission.model_name, submission.model_version)
+        if submission.model_digest not in ("", model.digest):
+            raise InvalidInput("model.digest", f"version {model.version} of '{model.name}' has {model.digest}")
+        if not self._record.has_bundle(model.name, model.digest):
+            raise InvalidInput(
+                "model",
+                f"the bundle of version {model.version} is not in the artifact store, so it can't be fine-tuned",
+            )
+        return model
+
+    def _check_pictures(self, dataset_path: str, labels: tuple[str, ...]) -> None:
+        samples = self._datasets.read(dataset_path)
+        for sample in samples:
             if sample.label not in labels:
                 raise InvalidInput(
                     "dataset_path",
                     f"'{sample.file_name}' is labelled '{sample.label}', which is none of {', '.join(labels)}",
                 )
+        counts = Counter(sample.label for sample in samples)
+        few = min(counts, key=lambda label: counts[label])
+        if len(counts) < 2 or counts[few] < MIN_PICTURES_PER_CLASS:
+            raise InvalidInput(
+                "dataset_path",
+                f"class '{few}' has {counts[few]} pictures; expected two classes at least and {MIN_PICTURES_PER_CLASS} pictures of each",
+            )
 
 
-def _check_range(field: str, value: int, most: int) -> None:
-    if not 0 <= value <= most:
-        raise InvalidInput(field, f"expected 1 to {most}, or 0 for the default; got {value}")
+def _check_ranges(submission: Submission) -> None:
+    for field, value, most in (
+        ("options.images_per_class", submission.images_per_class, 10_000),
+        ("options.epochs", submission.epochs, 200),
+    ):
+        if not 0 <= value <= most:
+            raise InvalidInput(field, f"expected 1 to {most}, or 0 for the default; got {value}")
+    if not 0 <= submission.seed < MAX_SEED:
+        raise InvalidInput("options.seed", f"expected 0 to {MAX_SEED - 1}, got {submission.seed}")
+    if len(submission.idempotency_key) > MAX_KEY_LENGTH:
+        raise InvalidInput("idempotency_key", f"longer than {MAX_KEY_LENGTH} characters")
+    if not submission.model_name:
+        raise InvalidInput("model.name", "empty; expected the name of a served model")
+    if submission.model_version < 0:
+        raise InvalidInput(
+            "model.version", f"expected a version, or 0 for the champion; got {submission.model_version}"
+        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from services.common.runtime.errors import ServiceError
+from services.common.runtime.errors import Conflict, ServiceError, WrongState
 from services.trainer.domain.job import Job, JobState
-from services.trainer.ports import Explainer, Progress, ProgressBoard, Record, TrainingRun
+from services.trainer.ports import Archive, Explainer, Lease, ProgressBoard, TrainingRun
 
 log = logging.getLogger(__name__)
 
@@ -16,58 +17,68 @@ METRICS = "metrics.json"
 class Training:
     """Brings a critiqued job to its end."""
 
-    def __init__(self, record: Record, explainer: Explainer, board: ProgressBoard, run: TrainingRun) -> None:
-        self._record = record
+    def __init__(
+        self, archive: Archive, explainer: Explainer, board: ProgressBoard, run: TrainingRun, lease: Lease
+    ) -> None:
+        self._archive = archive
         self._explainer = explainer
         self._board = board
         self._run = run
+        self._lease = lease
 
     def train(self, job_id: str) -> None:
-        """Train, evaluate, publish or reject. May run again after it was cut off: what was measured is kept."""
-        job = self._record.load(job_id)
-        if job.state == JobState.CRITIQUING:
-            job = self._record.advance(job_id, JobState.TRAINING)
-        if job.state == JobState.TRAINING:
-            job = self._fine_tune(job)
-        if job.state == JobState.EVALUATING:
-            self._conclude(job)
+        """Train, evaluate, publish or reject. May run again after it was cut off: what was measured is kept.
 
-    def _fine_tune(self, job: Job) -> Job:
-        if self._record.read(job.job_id, METRICS) is None:
-            metrics = self._run(job, lambda progress: self._report(job.job_id, progress))
-            if self._record.load(job.job_id).state != JobState.TRAINING:
-                return self._record.load(job.job_id)  # cancelled meanwhile
-            self._record.write_once(job.job_id, METRICS, metrics)
-        return self._record.advance(job.job_id, JobState.EVALUATING)
+        Raises
+        ------
+        Conflict
+            When another worker has the job.
+        """
+        with self._lease.hold(job_id, "train") as is_ours:
+            job = self._archive.load(job_id)
+            if job.state == JobState.CRITIQUING:
+                job = self._archive.advance(job, JobState.TRAINING)
+            if job.state == JobState.TRAINING:
+                job = self._fine_tune(job, lambda: is_ours() and self._archive.load(job_id).state == JobState.TRAINING)
+            if job.state == JobState.EVALUATING:
+                self._conclude(job)
+
+    def _fine_tune(self, job: Job, is_wanted: Callable[[], bool]) -> Job:
+        if self._archive.read(job.job_id, METRICS) is None:
+            metrics = self._run(job, lambda progress: self._board.show(job.job_id, progress), is_wanted)
+            if metrics is None or not is_wanted():
+                return self._archive.load(job.job_id)  # cancelled meanwhile, or another worker has it
+            self._archive.write_once(job.job_id, METRICS, metrics)
+        return self._archive.advance(job, JobState.EVALUATING)
 
     def _conclude(self, job: Job) -> None:
-        metrics = self._record.read(job.job_id, METRICS)
+        metrics = self._archive.read(job.job_id, METRICS)
         decision = metrics["decision"]
         if not decision["is_accepted"]:
-            self._record.advance(job.job_id, JobState.REJECTED, reason=decision["reason"])
+            self._archive.advance(job, JobState.REJECTED, reason=decision["reason"])
             return
         request = job.request
-        published = self._explainer.publish(
-            request.model_name, metrics["bundle_path"], request.model_version, f"alignment-{job.job_id}"
-        )
-        self._record.advance(
-            job.job_id,
+        try:
+            published = self._explainer.publish(
+                request.model_name, metrics["bundle_path"], request.model_version, f"alignment-{job.job_id}"
+            )
+        except Conflict as error:
+            # Not a race about the job, which `Conflict` means elsewhere: the champion is another one by now.
+            raise WrongState(f"{error.message}; align the new champion in a job of its own") from error
+        self._archive.advance(
+            job,
             JobState.PUBLISHED,
             reason=decision["reason"],
             published_version=published.version,
             published_digest=published.digest,
         )
 
-    def _report(self, job_id: str, progress: Progress) -> bool:
-        self._board.show(job_id, progress)
-        return self._record.load(job_id).state == JobState.TRAINING
 
-
-def fail(record: Record, job_id: str, error: Exception, request_id: str) -> None:
+def fail(archive: Archive, job_id: str, error: Exception, request_id: str) -> None:
     """End a job that could not be done, with a reason; the caller's log has the stack of a bug under `request_id`."""
     reason = error.message if isinstance(error, ServiceError) else f"internal error, request {request_id}"
     try:
-        record.advance(job_id, JobState.FAILED, reason=reason)
+        archive.advance(archive.load(job_id), JobState.FAILED, reason=reason)
     except ServiceError:
         # It ended meanwhile (cancelled), or there is no such job: then there is nothing to fail.
         log.info("job not failed", extra={"job_id": job_id})

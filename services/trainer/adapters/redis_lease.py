@@ -1,0 +1,121 @@
+"""The `Lease` port on Redis: keys that expire, renewed by the holder's heartbeat.
+
+plumbline:lease:<job>:<step>   the holder's token, 30 s
+plumbline:active:<job>         something happened, 60 s
+plumbline:recovered:<job>      sent on again, 600 s
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+
+from services.common.runtime.errors import Conflict, Unavailable
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 2.0
+_RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
+_RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
+
+
+class RedisLease:
+    """Leases of one worker; `lease_s` is how long a dead holder blocks the job."""
+
+    def __init__(self, url: str, lease_s: float = 30.0, active_s: float = 60.0, recovery_s: float = 600.0) -> None:
+        self._redis = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        self._lease_s = lease_s
+        self._active_s = active_s
+        self._recovery_s = recovery_s
+
+    @contextmanager
+    def hold(self, job_id: str, step: str) -> Iterator[Callable[[], bool]]:
+        """See the port.
+
+        Raises
+        ------
+        Conflict
+            When somebody else holds the step.
+        Unavailable
+            When Redis can't be reached.
+        """
+        key, token = f"plumbline:lease:{job_id}:{step}", uuid.uuid4().hex
+        try:
+            is_ours = self._redis.set(key, token, nx=True, px=int(self._lease_s * 1000))
+        except redis.RedisError as error:
+            raise Unavailable("the broker can't be reached") from error
+        if not is_ours:
+            raise Conflict(f"job {job_id}: another worker is at the {step} step")
+        holding = _Holding(lambda: self._renew(job_id, key, token), self._lease_s)
+        try:
+            yield holding.is_ours
+        finally:
+            holding.end()
+            self._tell(lambda: self._redis.eval(_RELEASE, 1, key, token), job_id)
+
+    def touch(self, job_id: str) -> None:
+        """See the port. A broker that is away does not stop the work."""
+        self._tell(lambda: self._redis.set(f"plumbline:active:{job_id}", "1", px=int(self._active_s * 1000)), job_id)
+
+    def is_active(self, job_id: str) -> bool:
+        """See the port. Holders touch their job with every heartbeat. True when Redis is away: nothing can be sent then either."""
+        try:
+            return bool(self._redis.exists(f"plumbline:active:{job_id}"))
+        except redis.RedisError:
+            return True
+
+    def claim_recovery(self, job_id: str) -> bool:
+        """See the port."""
+        key = f"plumbline:recovered:{job_id}"
+        try:
+            return bool(self._redis.set(key, "1", nx=True, px=int(self._recovery_s * 1000)))
+        except redis.RedisError:
+            return False
+
+    def _renew(self, job_id: str, key: str, token: str) -> bool:
+        self.touch(job_id)
+        return bool(self._redis.eval(_RENEW, 1, key, token, int(self._lease_s * 1000)))
+
+    def _tell(self, command: Callable[[], object], job_id: str) -> None:
+        try:
+            command()
+        except redis.RedisError as error:
+            log.warning("lease not told", extra={"job_id": job_id, "cause": type(error).__name__})
+
+
+class _Holding:
+    """Renews a lease three times within its life; it is ours while the last renewal is younger than that life."""
+
+    def __init__(self, renew: Callable[[], bool], lease_s: float) -> None:
+        self._renew = renew
+        self._lease_s = lease_s
+        self._renewed_at = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
+        self._thread.start()
+
+    def is_ours(self) -> bool:
+        return time.monotonic() - self._renewed_at < self._lease_s
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while True:
+            begun_at = time.monotonic()
+            try:
+                if not self._renew():
+                    self._renewed_at = -self._lease_s  # somebody else has it
+                    return
+                self._renewed_at = begun_at
+            except redis.RedisError as error:
+                log.warning("lease not renewed", extra={"cause": type(error).__name__})
+            if self._ended.wait(self._lease_s / 3):
+                return

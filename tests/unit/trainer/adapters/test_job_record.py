@@ -1,0 +1,126 @@
+"""The record: immutable, and of those who race for a step one gets it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.errors import AlreadyExists, Conflict, NotFound, WrongState
+from services.common.vision.critique import Critique
+from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.job import JobState
+from tests.unit.trainer.made_up import make_critique, make_request
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> JobRecord:
+    return JobRecord(ArtifactStore(tmp_path))
+
+
+def _race(count: int, act: Callable[[int], object]) -> list[object]:
+    """What `count` threads got that start `act` together: a result or the error."""
+    barrier, results = threading.Barrier(count), [None] * count
+
+    def run(number: int) -> None:
+        barrier.wait()
+        try:
+            results[number] = act(number)
+        except Exception as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_of_many_who_advance_a_job_from_the_same_state_one_wins(record: JobRecord):
+    job = record.file(make_request())
+    states = [JobState.CRITIQUING, JobState.CANCELLED] * 8
+    results = _race(16, lambda number: record.advance(job, states[number]))
+    losers = [result for result in results if isinstance(result, Conflict)]
+    assert len(losers) == 15
+    assert len(record.load(job.job_id).events) == 2
+
+
+def test_advance_goes_from_where_the_caller_saw_the_job(record: JobRecord):
+    seen = record.file(make_request())
+    record.advance(seen, JobState.CANCELLED, reason="no")
+    with pytest.raises(Conflict):
+        record.advance(seen, JobState.CRITIQUING)
+    assert record.load(seen.job_id).events[-1].reason == "no"
+
+
+def test_advance_refuses_a_way_that_is_not_in_the_table(record: JobRecord):
+    with pytest.raises(WrongState):
+        record.advance(record.file(make_request()), JobState.PUBLISHED)
+
+
+def test_same_key_filed_by_many_at_once_is_one_job(record: JobRecord):
+    results = _race(12, lambda _: record.file(make_request(idempotency_key="k")))
+    assert len({job.job_id for job in results}) == 1
+    assert len(record.job_ids()) == 1
+
+
+def test_same_key_with_other_content_is_refused_when_filed_and_when_sought(record: JobRecord):
+    record.file(make_request(idempotency_key="k"))
+    with pytest.raises(AlreadyExists, match="idempotency_key"):
+        record.file(make_request(idempotency_key="k", asked_digest="other"))
+    with pytest.raises(AlreadyExists, match="idempotency_key"):
+        record.find("k", "other")
+
+
+def test_find_knows_a_filed_key_and_no_other(record: JobRecord):
+    job = record.file(make_request(idempotency_key="k"))
+    assert record.find("k", job.request.asked_digest) == job
+    assert record.find("never", "x") is None
+
+
+def test_a_filing_cut_off_after_its_key_is_completed_by_the_next(tmp_path: Path, record: JobRecord):
+    job = record.file(make_request(idempotency_key="k"))
+    (tmp_path / "jobs" / job.job_id / "events" / "000000.json").unlink()
+    assert record.job_ids() == []
+    assert record.find("k", job.request.asked_digest) is None
+    assert record.file(make_request(idempotency_key="k")).job_id == job.job_id
+
+
+def test_jobs_are_listed_newest_first(record: JobRecord):
+    filed = [record.file(make_request()).job_id for _ in range(3)]
+    assert record.job_ids() == filed[::-1]
+
+
+@pytest.mark.parametrize("job_id", ["", "..", "a/b", "x" * 65, "nope", "a\x00", "\ud800"])
+def test_an_unknown_or_wild_job_id_is_not_found(record: JobRecord, job_id: str):
+    with pytest.raises(NotFound):
+        record.load(job_id)
+
+
+def test_the_first_critique_of_a_picture_stays(record: JobRecord):
+    job_id = record.file(make_request()).job_id
+    first, second = make_critique(reasons="first"), make_critique(reasons="second")
+    assert record.add_critique(job_id, first)
+    assert not record.add_critique(job_id, second)
+    assert record.critique(job_id, first.image_digest) == first
+    assert record.critiqued(job_id) == {first.image_digest}
+
+
+def test_verdicts_are_counted_as_they_come_in(record: JobRecord):
+    job_id = record.file(make_request()).job_id
+    assert record.verdict_counts(job_id) == {}
+    critiques: list[Critique] = [make_critique(digest="a" * 64), make_critique(digest="b" * 64)]
+    for number, critique in enumerate(critiques, start=1):
+        record.add_critique(job_id, critique)
+        assert record.verdict_counts(job_id) == {"SPURIOUS": number, "CORE": number}
+
+
+def test_what_names_no_job_is_set_aside_unclaimed_and_once(tmp_path: Path, record: JobRecord):
+    for _ in range(2):
+        record.set_aside("../../etc", {"a": 1}, "why")
+    (kept,) = (tmp_path / "unclaimed").iterdir()
+    assert '"why"' in kept.read_text()

@@ -1,0 +1,71 @@
+"""Doubles of our own ports for what needs a server: the broker and its leases. The record is always the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from services.common.runtime.errors import Conflict, ServiceError
+from services.trainer.ports import Progress
+
+
+class ListQueue:
+    """A `Queue` that keeps what was sent; raises `failure` while there is one."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self.failure: ServiceError | None = None
+
+    def send_critique(self, job_id: str) -> None:
+        self._send("critique", job_id)
+
+    def send_train(self, job_id: str) -> None:
+        self._send("train", job_id)
+
+    def _send(self, step: str, job_id: str) -> None:
+        if self.failure:
+            raise self.failure
+        self.sent.append((step, job_id))
+
+
+class LocalLease:
+    """A `Lease` within this process; `recovered` holds jobs whose recovery was claimed."""
+
+    def __init__(self) -> None:
+        self.held: set[tuple[str, str]] = set()
+        self.active: set[str] = set()
+        self.recovered: set[str] = set()
+
+    @contextmanager
+    def hold(self, job_id: str, step: str) -> Iterator[Callable[[], bool]]:
+        if (job_id, step) in self.held:
+            raise Conflict(f"job {job_id}: another worker is at the {step} step")
+        self.held.add((job_id, step))
+        try:
+            yield lambda: (job_id, step) in self.held
+        finally:
+            self.held.discard((job_id, step))
+
+    def touch(self, job_id: str) -> None:
+        self.active.add(job_id)
+
+    def is_active(self, job_id: str) -> bool:
+        return job_id in self.active or any(held == job_id for held, _ in self.held)
+
+    def claim_recovery(self, job_id: str) -> bool:
+        is_first = job_id not in self.recovered
+        self.recovered.add(job_id)
+        return is_first
+
+
+class LastProgress:
+    """A `ProgressBoard` in memory."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, Progress] = {}
+
+    def show(self, job_id: str, progress: Progress) -> None:
+        self.shown[job_id] = progress
+
+    def look(self, job_id: str) -> Progress | None:
+        return self.shown.get(job_id)
