@@ -1,0 +1,139 @@
+"""The training step over the real record: what each outcome leaves behind. The run and the explainer are told what to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
+from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.job import Job, JobState
+from services.trainer.handlers.training import METRICS, Training, fail
+from services.trainer.ports import ModelAnswer, Progress
+from tests.unit.trainer.fakes import LastProgress, LocalLease
+from tests.unit.trainer.made_up import make_request
+
+ACCEPTED = {"decision": {"is_accepted": True, "reason": "all met"}, "bundle_path": "models/stripes/2"}
+REFUSED = {"decision": {"is_accepted": False, "reason": "flip rate rises"}}
+
+
+class _Publisher:
+    """The `publish` of an explainer."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.asked: list[tuple[str, str, int, str]] = []
+
+    def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> ModelAnswer:
+        self.asked.append((name, bundle_path, expected_champion, key))
+        if self.failure:
+            raise self.failure
+        return ModelAnswer(name, 2, "sha256:two", ())
+
+
+class _Stage:
+    def __init__(self, root: Path, metrics: dict[str, Any] = ACCEPTED, failure: Exception | None = None) -> None:
+        self.record, self.board, self.lease = JobRecord(ArtifactStore(root)), LastProgress(), LocalLease()
+        self.publisher, self.metrics, self.run_count = _Publisher(failure), metrics, 0
+        self.training = Training(self.record, self.publisher, self.board, self.run, self.lease)
+        job = self.record.file(make_request())
+        self.job_id = self.record.advance(job, JobState.CRITIQUING).job_id
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def run(self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]):
+        self.run_count += 1
+        on_progress(Progress(1, 2, "batch", 0.5))
+        self.meanwhile()
+        return self.metrics if is_wanted() else None
+
+    def cancel(self) -> None:
+        self.record.advance(self.record.load(self.job_id), JobState.CANCELLED)
+
+    @property
+    def job(self) -> Job:
+        return self.record.load(self.job_id)
+
+
+def test_an_accepted_challenger_is_published_under_the_jobs_key(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    stage.training.train(stage.job_id)
+    states = [event.state for event in stage.job.events]
+    assert states[2:] == [JobState.TRAINING, JobState.EVALUATING, JobState.PUBLISHED]
+    assert (stage.job.events[-1].published_version, stage.job.events[-1].published_digest) == (2, "sha256:two")
+    assert stage.publisher.asked == [("stripes", "models/stripes/2", 1, f"alignment-{stage.job_id}")]
+    assert stage.record.read(stage.job_id, METRICS) == ACCEPTED
+    assert stage.board.look(stage.job_id) == Progress(1, 2, "batch", 0.5)
+
+
+def test_a_refused_challenger_is_not_published_and_the_gate_says_why(tmp_path: Path):
+    stage = _Stage(tmp_path, REFUSED)
+    stage.training.train(stage.job_id)
+    assert (stage.job.state, stage.job.events[-1].reason) == (JobState.REJECTED, "flip rate rises")
+    assert stage.publisher.asked == []
+
+
+def test_a_job_cancelled_while_it_trains_stays_cancelled_and_keeps_no_metrics(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    stage.meanwhile = stage.cancel
+    stage.training.train(stage.job_id)
+    assert stage.job.state == JobState.CANCELLED
+    assert stage.record.read(stage.job_id, METRICS) is None
+    assert stage.publisher.asked == []
+
+
+def test_a_publication_that_failed_is_tried_again_without_training_again(tmp_path: Path):
+    stage = _Stage(tmp_path, failure=Unavailable("explainer is away"))
+    with pytest.raises(Unavailable):
+        stage.training.train(stage.job_id)
+    assert stage.job.state == JobState.EVALUATING
+    stage.publisher.failure = None
+    stage.training.train(stage.job_id)
+    assert (stage.job.state, stage.run_count) == (JobState.PUBLISHED, 1)
+
+
+def test_another_champion_by_now_is_a_failure_of_the_job_not_a_race_about_it(tmp_path: Path):
+    stage = _Stage(tmp_path, failure=Conflict("the champion of 'stripes' is version 3, not 1"))
+    with pytest.raises(WrongState, match="version 3"):
+        stage.training.train(stage.job_id)
+
+
+def test_a_second_worker_with_the_same_message_leaves_the_job_alone(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    with stage.lease.hold(stage.job_id, "train"), pytest.raises(Conflict):
+        stage.training.train(stage.job_id)
+    assert (stage.job.state, stage.run_count) == (JobState.CRITIQUING, 0)
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    stage.meanwhile = stage.lease.held.clear
+    stage.training.train(stage.job_id)
+    assert stage.job.state == JobState.TRAINING
+    assert stage.record.read(stage.job_id, METRICS) is None
+
+
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED])
+def test_a_message_for_an_ended_job_changes_nothing(tmp_path: Path, state: JobState):
+    stage = _Stage(tmp_path)
+    stage.record.advance(stage.job, state)
+    stage.training.train(stage.job_id)
+    assert (stage.job.state, stage.run_count) == (state, 0)
+
+
+def test_fail_tells_an_expected_reason_and_hides_a_bug_behind_its_request_id(tmp_path: Path):
+    expected, bug = _Stage(tmp_path / "a"), _Stage(tmp_path / "b")
+    fail(expected.record, expected.job_id, InvalidInput("dataset_path", "gone"), "")
+    fail(bug.record, bug.job_id, ZeroDivisionError("secret"), "r1")
+    assert expected.job.events[-1].reason == "dataset_path: gone"
+    assert bug.job.events[-1].reason == "internal error, request r1"
+
+
+def test_fail_leaves_an_ended_job_as_it_ended(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    stage.cancel()
+    fail(stage.record, stage.job_id, Unavailable("late"), "")
+    assert stage.job.state == JobState.CANCELLED
