@@ -1,0 +1,154 @@
+"""What a job may ask for, said before anything is filed. Data set and record are real; the explainer tells one model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
+from services.common.vision.class_specification import ClassRule, ClassSpecification
+from services.trainer.adapters.dataset_folder import DatasetFolder
+from services.trainer.adapters.job_record import JobRecord, bundle_path
+from services.trainer.domain.job import JobState
+from services.trainer.handlers.submitting import Submission, Submitting
+from services.trainer.ports import ModelAnswer
+from tests.unit.trainer.fakes import ListQueue
+from tests.unit.trainer.made_up import MODEL_DIGEST, SPECIFICATION
+
+MODEL = ModelAnswer("stripes", 3, MODEL_DIGEST, ("0", "1"))
+GOOD = Submission("", "stripes", 0, "set", SPECIFICATION)
+
+
+class _OneModel:
+    """The `find_model` of an explainer."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+
+    def find_model(self, name: str, version: int) -> ModelAnswer:
+        if self.failure:
+            raise self.failure
+        if name != MODEL.name or version not in (0, MODEL.version):
+            raise NotFound(f"model.version: '{name}' has no version {version}")
+        return MODEL
+
+
+class _Stage:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        store = ArtifactStore(root / "store")
+        store.create(f"{bundle_path(MODEL.name, MODEL.digest)}/config.json", b"{}")
+        self.record, self.explainer, self.queue = JobRecord(store), _OneModel(), ListQueue()
+        self.submitting = Submitting(self.record, self.explainer, DatasetFolder(root / "data"), self.queue)
+        self.write(["0"] * 6 + ["1"] * 6)
+
+    def write(self, labels: list[str]) -> None:
+        folder = self.root / "data" / "set"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [f"{number}.png,{label}\n" for number, label in enumerate(labels)]
+        (folder / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
+        for number in range(len(labels)):
+            (folder / f"{number}.png").write_bytes(str(number).encode())
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> _Stage:
+    return _Stage(tmp_path)
+
+
+def test_submit_files_the_job_with_the_model_resolved_and_defaults_filled_and_sends_it(stage: _Stage):
+    job = stage.submitting.submit(GOOD)
+    assert job.state == JobState.QUEUED
+    request = job.request
+    assert (request.model_version, request.model_digest, request.labels) == (3, MODEL_DIGEST, ["0", "1"])
+    assert (request.images_per_class, request.epochs, request.seed) == (40, 2, 0)
+    assert stage.queue.sent == [("critique", job.job_id)]
+
+
+def _rules(*rules: ClassRule) -> ClassSpecification:
+    return ClassSpecification("t", rules)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"images_per_class": -1}, "options.images_per_class"),
+        ({"images_per_class": 10_001}, "options.images_per_class"),
+        ({"epochs": 201}, "options.epochs"),
+        ({"seed": -1}, "options.seed"),
+        ({"idempotency_key": "k" * 257}, "idempotency_key"),
+        ({"model_name": ""}, "model.name"),
+        ({"model_version": -1}, "model.version"),
+        ({"model_digest": f"sha256:{'9' * 64}"}, "model.digest"),
+        ({"dataset_path": "../set"}, "dataset_path"),
+        ({"dataset_path": "other"}, "dataset_path"),
+        ({"specification": _rules(ClassRule("all", "x"), ClassRule("cat", "x"))}, "specification.rules[1].class_name"),
+        ({"specification": _rules(ClassRule("0", "x"))}, "specification.rules"),
+    ],
+)
+def test_submit_names_the_field_at_fault_and_files_nothing(stage: _Stage, change: dict[str, Any], field: str):
+    with pytest.raises(InvalidInput) as caught:
+        stage.submitting.submit(dataclasses.replace(GOOD, **change))
+    assert caught.value.field == field
+    assert (stage.record.job_ids(), stage.queue.sent) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["0"] * 6 + ["7"], "'6.png' is labelled '7'"),
+        (["0"] * 6 + ["1"] * 4, "class '1' has 4 pictures"),
+        (["0"] * 9, "two classes"),
+    ],
+)
+def test_submit_refuses_a_data_set_that_the_model_or_the_split_can_not_use(stage: _Stage, labels: list, words: str):
+    stage.write(labels)
+    with pytest.raises(InvalidInput, match="dataset_path") as caught:
+        stage.submitting.submit(GOOD)
+    assert words in caught.value.message
+
+
+def test_submit_refuses_an_unknown_model(stage: _Stage):
+    with pytest.raises(NotFound, match="no version 9"):
+        stage.submitting.submit(dataclasses.replace(GOOD, model_version=9))
+
+
+def test_submit_refuses_a_model_whose_bundle_can_not_be_fine_tuned(stage: _Stage):
+    (stage.root / "store" / bundle_path(MODEL.name, MODEL.digest) / "config.json").unlink()
+    (stage.root / "store" / bundle_path(MODEL.name, MODEL.digest)).rmdir()
+    with pytest.raises(InvalidInput, match="not in the artifact store"):
+        stage.submitting.submit(GOOD)
+
+
+def test_the_same_key_returns_its_job_whatever_became_of_model_and_data(stage: _Stage):
+    keyed = dataclasses.replace(GOOD, idempotency_key="k")
+    first = stage.submitting.submit(keyed)
+    stage.explainer.failure = Unavailable("explainer is away")
+    stage.write(["0"])
+    assert stage.submitting.submit(keyed).job_id == first.job_id
+
+
+def test_the_same_key_with_other_content_is_refused(stage: _Stage):
+    keyed = dataclasses.replace(GOOD, idempotency_key="k")
+    stage.submitting.submit(keyed)
+    with pytest.raises(AlreadyExists, match="other content"):
+        stage.submitting.submit(dataclasses.replace(keyed, seed=1))
+
+
+def test_the_same_key_sends_a_job_again_that_the_broker_did_not_take(stage: _Stage):
+    keyed = dataclasses.replace(GOOD, idempotency_key="k")
+    stage.queue.failure = Unavailable("the broker can't be reached")
+    with pytest.raises(Unavailable):
+        stage.submitting.submit(keyed)
+    stage.queue.failure = None
+    job = stage.submitting.submit(keyed)
+    assert stage.queue.sent == [("critique", job.job_id)]
+    assert stage.record.job_ids() == [job.job_id]
+
+
+def test_without_a_key_the_same_content_is_a_new_job(stage: _Stage):
+    assert stage.submitting.submit(GOOD).job_id != stage.submitting.submit(GOOD).job_id
