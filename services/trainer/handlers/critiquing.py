@@ -100,9 +100,9 @@ class Critiquing:
     def _keep_picture(self, job: Job, sample: Sample, part: str) -> dict[str, Any]:
         data = sample.path.read_bytes()
         try:
-            height_px, width_px = decode_image(data, ImageLimits(), sample.file_name).shape[:2]
+            height_px, width_px = decode_image(data, ImageLimits(), "data").shape[:2]
         except InvalidInput as error:
-            raise error.below("dataset_path") from error
+            raise InvalidInput("dataset_path", f"'{sample.file_name}': {error.description}") from error
         self._archive.add_picture(job.job_id, sample.digest, data)
         return {"file_name": sample.file_name, "label": sample.label, "part": part, "size": [height_px, width_px]}
 

@@ -1,0 +1,192 @@
+"""The critiquing step over a real record and data set: what is asked, what is kept, what a second run redoes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.errors import Conflict, InvalidInput, Unavailable
+from services.common.vision.class_specification import ClassSpecification
+from services.common.vision.explanation import Segment
+from services.trainer.adapters.dataset_folder import DatasetFolder
+from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.job import JobState
+from services.trainer.handlers.completing import ASKED, EXPECTED, Completing
+from services.trainer.handlers.critiquing import Critiquing
+from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
+from tests.unit.trainer.fakes import LastProgress, ListQueue, LocalLease
+from tests.unit.trainer.made_up import make_critique, make_request
+
+PER_CLASS = 60
+
+
+class _Explainer:
+    """Sure of odd pictures, without evidence on those whose name ends in 7."""
+
+    def __init__(self) -> None:
+        self.predicted: list[str] = []
+
+    def predict(self, model: ModelAnswer, samples: Sequence[Sample]) -> np.ndarray:
+        self.predicted += [sample.file_name for sample in samples]
+        sure = [int(sample.file_name[:4]) % 2 for sample in samples]
+        return np.array([(0.98, 0.01, 0.01) if is_sure else (0.4, 0.3, 0.3) for is_sure in sure])
+
+    def explain(self, model: ModelAnswer, samples: Sequence[Sample]) -> list[ExplainedSample]:
+        segment = Segment(1, 1.0, np.ones((8, 8), dtype=bool))
+        return [
+            ExplainedSample(sample, "0", () if sample.file_name[3] == "7" else (segment,), sample.path.read_bytes())
+            for sample in samples
+        ]
+
+
+class _Lvlm:
+    """Notes what it is asked; raises from the call numbered `fails_at` on."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.fails_at = 99
+
+    def translate(
+        self, model: ModelAnswer, specification: ClassSpecification, pictures: Sequence[ExplainedSample], job_id: str
+    ) -> None:
+        if len(self.asked) >= self.fails_at:
+            raise Unavailable("lvlm is away")
+        self.asked.append([picture.sample.file_name for picture in pictures])
+
+
+class _Stage:
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "data" / "stripes"
+        self.folder.mkdir(parents=True)
+        names = [f"{number:04d}.png" for number in range(2 * PER_CLASS)]
+        for number, name in enumerate(names):
+            file = io.BytesIO()
+            Image.fromarray(np.full((8, 8), number, dtype=np.uint8)).save(file, "PNG")
+            (self.folder / name).write_bytes(file.getvalue())
+        rows = "".join(f"{name},{number // PER_CLASS}\n" for number, name in enumerate(names))
+        (self.folder / "metadata.csv").write_text(f"file_name,label\n{rows}")
+        self.record = JobRecord(ArtifactStore(root / "store"))
+        self.explainer, self.lvlm, self.queue, self.lease = _Explainer(), _Lvlm(), ListQueue(), LocalLease()
+        self.board = LastProgress()
+        self.critiquing = Critiquing(
+            self.record,
+            self.explainer,
+            self.lvlm,
+            DatasetFolder(root / "data"),
+            Completing(self.record, self.queue),
+            self.board,
+            self.lease,
+        )
+        self.job_id = self.record.file(make_request(images_per_class=10, labels=["0", "1", "2"])).job_id
+
+    def expected(self) -> dict:
+        return self.record.read(self.job_id, EXPECTED)
+
+    def answer(self, digests: Sequence[str]) -> None:
+        for digest in digests:
+            entry = self.expected()[digest]
+            name, label = entry["file_name"], entry["label"]
+            self.record.add_critique(self.job_id, make_critique(digest[7:], label, name))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> _Stage:
+    return _Stage(tmp_path)
+
+
+def test_critique_chooses_sure_train_pictures_and_random_validation_pictures_of_each_class(stage: _Stage):
+    stage.critiquing.critique(stage.job_id)
+    parts = {(part, label): [] for part in ("train", "held_out") for label in ("0", "1")}
+    for entry in stage.expected().values():
+        parts[entry["part"], entry["label"]].append(entry["file_name"])
+    assert [len(names) for names in parts.values()] == [10, 10, 12, 12]
+    train = parts["train", "0"] + parts["train", "1"]
+    assert all(int(name[:4]) % 2 for name in train)
+    assert set(train) <= set(stage.explainer.predicted)
+    assert not (set(parts["held_out", "0"]) & set(stage.explainer.predicted))
+
+
+def test_critique_asks_in_batches_and_passes_over_pictures_without_evidence(stage: _Stage):
+    stage.critiquing.critique(stage.job_id)
+    asked = [name for batch in stage.lvlm.asked for name in batch]
+    bare = [entry["file_name"] for entry in stage.expected().values() if entry["file_name"][3] == "7"]
+    assert bare
+    assert len(asked) == len(set(asked)) == len(stage.expected()) - len(bare)
+    assert max(map(len, stage.lvlm.asked)) <= 32
+    assert len(stage.record.read(stage.job_id, ASKED)) == len(asked)
+    assert stage.board.look(stage.job_id).done == stage.board.look(stage.job_id).total == 44
+
+
+def test_every_chosen_picture_is_kept_with_its_size_before_anything_is_asked(stage: _Stage):
+    stage.lvlm.fails_at = 0
+    with pytest.raises(Unavailable):
+        stage.critiquing.critique(stage.job_id)
+    for digest, entry in stage.expected().items():
+        assert entry["size"] == [8, 8]
+        assert stage.record.picture(stage.job_id, digest) == (stage.folder / entry["file_name"]).read_bytes()
+
+
+def test_a_second_run_asks_only_for_what_is_missing(stage: _Stage):
+    stage.lvlm.fails_at = 1
+    with pytest.raises(Unavailable):
+        stage.critiquing.critique(stage.job_id)
+    (first,) = stage.lvlm.asked
+    stage.answer([digest for digest, entry in stage.expected().items() if entry["file_name"] in first])
+    stage.lvlm.fails_at = 99
+    stage.critiquing.critique(stage.job_id)
+    assert not set(first) & {name for batch in stage.lvlm.asked[1:] for name in batch}
+    stage.answer(stage.record.read(stage.job_id, ASKED))
+    assert Completing(stage.record, stage.queue).is_complete(stage.job_id)
+
+
+def test_a_job_whose_critiques_came_before_the_asking_ended_goes_to_training(stage: _Stage):
+    stage.critiquing.critique(stage.job_id)
+    asked = stage.record.read(stage.job_id, ASKED)
+    (stage.folder.parents[1] / "store" / "jobs" / stage.job_id / ASKED).unlink()
+    stage.answer(asked)
+    stage.critiquing.critique(stage.job_id)
+    assert stage.queue.sent == [("train", stage.job_id)]
+
+
+def test_a_cancelled_job_is_not_asked_for(stage: _Stage):
+    stage.record.advance(stage.record.load(stage.job_id), JobState.CANCELLED)
+    stage.critiquing.critique(stage.job_id)
+    assert (stage.explainer.predicted, stage.lvlm.asked) == ([], [])
+
+
+def test_a_second_worker_leaves_the_job_alone(stage: _Stage):
+    with stage.lease.hold(stage.job_id, "critique"), pytest.raises(Conflict):
+        stage.critiquing.critique(stage.job_id)
+    assert stage.record.load(stage.job_id).state == JobState.QUEUED
+
+
+def test_a_file_that_is_no_picture_ends_the_step_with_its_name(stage: _Stage):
+    for path in stage.folder.glob("*.png"):
+        path.write_bytes(path.name.encode())
+    with pytest.raises(InvalidInput, match=r"dataset_path: '\d{4}\.png': not a picture"):
+        stage.critiquing.critique(stage.job_id)
+
+
+def test_a_picture_that_changed_since_it_was_chosen_ends_the_step_with_its_name(stage: _Stage):
+    stage.lvlm.fails_at = 0
+    with pytest.raises(Unavailable):
+        stage.critiquing.critique(stage.job_id)
+    name = next(iter(stage.expected().values()))["file_name"]
+    (stage.folder / name).write_bytes(b"other")
+    with pytest.raises(InvalidInput, match=f"'{name}' changed"):
+        stage.critiquing.critique(stage.job_id)
+
+
+def test_the_same_file_is_not_both_trained_on_and_held_out(stage: _Stage):
+    one = (stage.folder / "0001.png").read_bytes()
+    for path in stage.folder.glob("00[0-5]?.png"):
+        path.write_bytes(one)  # every picture of class 0 is the same file
+    stage.critiquing.critique(stage.job_id)
+    parts = [entry["part"] for entry in stage.expected().values() if entry["label"] == "0"]
+    assert parts == ["train"]
