@@ -59,7 +59,7 @@ class _Parts:
             DatasetFolder(settings.data_root),
             ExplainerClient(settings.explainer_address, settings.explainer_timeout_s, settings.publish_timeout_s),
             RedisProgress(settings.broker_url),
-            RedisLease(settings.broker_url, active_s=settings.recovery_interval_s),
+            RedisLease(settings.broker_url, settings.lease_s, active_s=settings.recovery_interval_s),
         )
 
     def submitting(self) -> Submitting:

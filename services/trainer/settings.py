@@ -36,5 +36,7 @@ class TrainerSettings(ServiceSettings):
     """Threads of the training process."""
     training_timeout_s: float = 5 * 3600.0
     """Longest time for one training, seconds; less than the broker's visibility timeout of 6 hours."""
+    lease_s: float = 30.0
+    """How long a worker that died blocks its job, seconds."""
     recovery_interval_s: float = 60.0
     """How often a worker looks for jobs that nobody works on, seconds. A job is left alone that long after its last change."""

@@ -20,6 +20,7 @@ from services.common.runtime.errors import Conflict, Unavailable
 
 log = logging.getLogger(__name__)
 
+STEPS = ("critique", "train")
 _TIMEOUT_S = 2.0
 _RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
 _RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
@@ -52,11 +53,12 @@ class RedisLease:
             raise Unavailable("the broker can't be reached") from error
         if not is_ours:
             raise Conflict(f"job {job_id}: another worker is at the {step} step")
-        holding = _Holding(lambda: self._renew(job_id, key, token), self._lease_s)
+        holding = _Holding(lambda: self._renew(key, token), self._lease_s)
         try:
             yield holding.is_ours
         finally:
             holding.end()
+            self.touch(job_id)
             self._tell(lambda: self._redis.eval(_RELEASE, 1, key, token), job_id)
 
     def touch(self, job_id: str) -> None:
@@ -64,9 +66,10 @@ class RedisLease:
         self._tell(lambda: self._redis.set(f"plumbline:active:{job_id}", "1", px=int(self._active_s * 1000)), job_id)
 
     def is_active(self, job_id: str) -> bool:
-        """See the port. Holders touch their job with every heartbeat. True when Redis is away: nothing can be sent then either."""
+        """See the port. True when Redis is away: nothing can be sent then either."""
+        leases = (f"plumbline:lease:{job_id}:{step}" for step in STEPS)
         try:
-            return bool(self._redis.exists(f"plumbline:active:{job_id}"))
+            return bool(self._redis.exists(f"plumbline:active:{job_id}", *leases))
         except redis.RedisError:
             return True
 
@@ -78,8 +81,7 @@ class RedisLease:
         except redis.RedisError:
             return False
 
-    def _renew(self, job_id: str, key: str, token: str) -> bool:
-        self.touch(job_id)
+    def _renew(self, key: str, token: str) -> bool:
         return bool(self._redis.eval(_RENEW, 1, key, token, int(self._lease_s * 1000)))
 
     def _tell(self, command: Callable[[], object], job_id: str) -> None:
