@@ -14,6 +14,10 @@ from pathlib import Path, PurePosixPath
 
 from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound
 
+_ASIDE = ".new-"
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 1024
+
 
 class ArtifactStore:
     """Objects in a folder. Paths are relative, with '/', and can't leave the root."""
@@ -27,11 +31,15 @@ class ArtifactStore:
         Raises
         ------
         InvalidInput
-            When `path` is empty, absolute or leaves the root.
+            When `path` is empty, absolute, leaves the root, or holds a name that no file system takes.
         """
         pure = PurePosixPath(path)
-        if not path or pure.is_absolute() or ".." in pure.parts or "\x00" in path:
+        if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\x00" in path:
             raise InvalidInput("path", "expected a relative path below the store's root, without '..'")
+        if any(part.startswith(_ASIDE) for part in pure.parts):
+            raise InvalidInput("path", f"names that start with '{_ASIDE}' are for objects being written")
+        if len(path.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in pure.parts):
+            raise InvalidInput("path", f"expected at most {_MAX_PATH_BYTES} bytes, {_MAX_NAME_BYTES} in each name")
         full = (self._root / pure).resolve()
         if not full.is_relative_to(self._root):
             raise InvalidInput("path", "leads out of the store")
@@ -43,11 +51,10 @@ class ArtifactStore:
         Raises
         ------
         AlreadyExists
-            When there is one under this path; it is left as it is.
+            When there is one under this path, or where the path needs a folder; it is left as it is.
         """
-        target = self.local_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=".new-")
+        target = self._make_room(path)
+        descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=_ASIDE)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -65,14 +72,16 @@ class ArtifactStore:
         Raises
         ------
         AlreadyExists
-            When there is something under this path.
+            When there is something under this path, or an object where the path needs a folder.
         """
-        target = self.local_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+        target = self._make_room(path)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=_ASIDE))
         try:
             shutil.copytree(source, aside, dirs_exist_ok=True)
             aside.chmod(0o755)
+            if target.exists():
+                # A rename would refuse a full folder, but replace an empty one without a word.
+                raise FileExistsError(target)
             aside.rename(target)
         except OSError as error:
             if target.exists():
@@ -91,7 +100,7 @@ class ArtifactStore:
         """
         try:
             return self.local_path(path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise NotFound(f"{path}: no such object") from error
 
     def exists(self, path: str) -> bool:
@@ -102,4 +111,13 @@ class ArtifactStore:
         """Names directly below the folder `path`, sorted; none when it does not exist."""
         folder = self.local_path(path)
         if folder.is_dir():
-            yield from sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".new-"))
+            yield from sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(_ASIDE))
+
+    def _make_room(self, path: str) -> Path:
+        """Where `path` will lie, its folder made."""
+        target = self.local_path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise AlreadyExists(f"{path}: there is an object where this path needs a folder") from error
+        return target

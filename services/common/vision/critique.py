@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.common.runtime.errors import InvalidInput
+
 MAX_BATCH_BYTES = 64 * 1024
 MAX_BATCH_CRITIQUES = 32
 
@@ -79,19 +81,21 @@ def split_into_batches(job_id: str, critiques: Sequence[Critique]) -> list[Criti
 
     Raises
     ------
-    ValueError
-        When a single critique is over the byte cap.
+    InvalidInput
+        At `critiques[i]`, when that one alone is over the byte cap: its reasons are too long or its masks too ragged.
     """
     batches: list[CritiqueBatch] = []
     current: list[Critique] = []
     size = 0
-    for critique in critiques:
-        length = len(critique.model_dump_json()) + 1
-        if length > MAX_BATCH_BYTES - 512:
-            raise ValueError(
-                f"critique of {critique.image_id} has {length} bytes; at most {MAX_BATCH_BYTES - 512} fit a batch"
+    # Bytes, not characters: reasons may be in any language. One byte a critique is for its comma.
+    room = MAX_BATCH_BYTES - _byte_count(CritiqueBatch.model_construct(job_id=job_id, critiques=[]))
+    for index, critique in enumerate(critiques):
+        length = _byte_count(critique) + 1
+        if length > room:
+            raise InvalidInput(
+                f"critiques[{index}]", f"{length} bytes as JSON; at most {room} fit a batch of {MAX_BATCH_BYTES}"
             )
-        if current and (len(current) == MAX_BATCH_CRITIQUES or size + length > MAX_BATCH_BYTES - 512):
+        if current and (len(current) == MAX_BATCH_CRITIQUES or size + length > room):
             batches.append(CritiqueBatch(job_id=job_id, critiques=current))
             current, size = [], 0
         current.append(critique)
@@ -99,3 +103,7 @@ def split_into_batches(job_id: str, critiques: Sequence[Critique]) -> list[Criti
     if current:
         batches.append(CritiqueBatch(job_id=job_id, critiques=current))
     return batches
+
+
+def _byte_count(message: _Message) -> int:
+    return len(message.model_dump_json().encode())

@@ -7,6 +7,9 @@ from pycocotools import mask as coco
 
 from services.common.runtime.errors import InvalidInput
 
+MAX_MASK_PIXELS = 32_000_000
+"""No mask is larger than the largest picture a service takes; a few bytes can claim gigabytes of pixels."""
+
 
 def encode_mask(mask: np.ndarray) -> str:
     """COCO compressed RLE counts of a boolean (height, width) mask."""
@@ -19,10 +22,12 @@ def decode_mask(counts: str, height_px: int, width_px: int, field: str = "mask")
     Raises
     ------
     InvalidInput
-        When `counts` is no run-length encoding of height × width pixels.
+        When `counts` is no run-length encoding of height × width pixels, or those are more than `MAX_MASK_PIXELS`.
     """
     if height_px < 1 or width_px < 1:
         raise InvalidInput(field, f"expected a positive size, got {height_px}×{width_px}")
+    if height_px * width_px > MAX_MASK_PIXELS:
+        raise InvalidInput(field, f"{height_px}×{width_px} pixels; at most {MAX_MASK_PIXELS} pixels are taken")
     if _pixel_count(counts, field) != height_px * width_px:
         raise InvalidInput(f"{field}.counts", f"expected a run-length encoding of {height_px}×{width_px} pixels")
     return coco.decode({"size": [height_px, width_px], "counts": counts.encode("ascii")}).astype(bool)

@@ -50,10 +50,26 @@ def test_sixteen_bit_picture_is_scaled_to_eight():
         (png(np.zeros((50, 50), np.uint8))[:60], "truncated"),
         (b"\x00" * 200_000, "bytes"),
         (png(np.zeros((200, 200), np.uint8)), "pixels"),
-        (png_header(60_000, 60_000), "picture|pixels"),
+        (png_header(60_000, 60_000), "pixels"),
+        (png_header(10_000, 10_000), "pixels"),
+        (png_header(20, 20), "truncated"),
+        (png_header(0, 20), "picture"),
+        (b"GIF89a" + bytes(100), "not a picture"),
     ],
-    ids=["empty", "text", "truncated", "too many bytes", "too many pixels", "decompression bomb"],
+    ids=[
+        "empty",
+        "text",
+        "truncated",
+        "too many bytes",
+        "too many pixels",
+        "decompression bomb",
+        "size that Pillow only warns of",
+        "header without pixels",
+        "no width",
+        "other format",
+    ],
 )
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bad_picture_is_refused_with_the_field(data, told):
     with pytest.raises(InvalidInput, match=told) as caught:
         decode_image(data, LIMITS, "images[2].data")
@@ -79,6 +95,48 @@ def test_mask_survives_its_encoding(height, width, seed):
 def test_text_that_is_no_mask_is_refused(counts):
     with contextlib.suppress(InvalidInput):
         assert decode_mask(counts, 4, 4, "mask").shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("counts", "size"),
+    [
+        (encode_mask(np.ones((4, 4), bool)), (4, 5)),
+        (encode_mask(np.ones((4, 4), bool))[:-1], (4, 4)),
+        ("é", (4, 4)),
+        ("", (4, 4)),
+        ("0" * 40 + "_" * 20, (4, 4)),
+        (encode_mask(np.ones((4, 4), bool)), (0, 4)),
+        (encode_mask(np.ones((4, 4), bool)), (-4, -4)),
+    ],
+    ids=["other size", "cut", "no ASCII", "empty", "number without end", "no rows", "negative size"],
+)
+def test_malformed_mask_is_refused_with_the_field(counts, size):
+    with pytest.raises(InvalidInput) as caught:
+        decode_mask(counts, *size, "segments[1].mask")
+    assert caught.value.field.startswith("segments[1].mask")
+
+
+def test_mask_that_claims_gigabytes_is_refused_before_any_is_taken():
+    side = 2**15
+    counts = rle_number(side * side)
+    with pytest.raises(InvalidInput, match="at most"):
+        decode_mask(counts, side, side)
+
+
+def test_run_that_is_longer_than_the_picture_is_refused():
+    with pytest.raises(InvalidInput, match="4×4"):
+        decode_mask(rle_number(17), 4, 4)
+
+
+def rle_number(value: int) -> str:
+    """One run in COCO's compressed form: five bits a character, the lowest first."""
+    characters = []
+    while True:
+        bits, value = value & 0x1F, value >> 5
+        is_last = value == 0 and not bits & 0x10
+        characters.append(chr(48 + (bits if is_last else bits | 0x20)))
+        if is_last:
+            return "".join(characters)
 
 
 def test_preprocessing_step_that_is_not_built_is_refused():

@@ -1,58 +1,28 @@
-"""The store, the specification, the batches and the bundles."""
+"""The settings, the specification, the batches and the bundles."""
 
-import threading
+import json
 
 import pytest
 import torch
+from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound
+from services.common.runtime.errors import InvalidInput
 from services.common.runtime.settings import ServiceSettings
 from services.common.vision.class_specification import ClassRule, ClassSpecification
-from services.common.vision.critique import MAX_BATCH_BYTES, Critique, Provenance, split_into_batches
+from services.common.vision.critique import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_CRITIQUES,
+    Critique,
+    CritiqueBatch,
+    Provenance,
+    split_into_batches,
+)
 from services.common.vision.model_bundle import bundle_digest, load_bundle, save_bundle
 from services.common.vision.nets import MlpConfig, MlpForImageClassification
 
 DIGEST = "sha256:" + "0" * 64
 PREPROCESSING = {"size": {"height": 6, "width": 6}, "do_rescale": True}
-
-
-def test_of_many_who_create_an_object_one_wins(tmp_path):
-    store, won = ArtifactStore(tmp_path), []
-
-    def create(number: int) -> None:
-        try:
-            store.create("jobs/a/events/000000.json", str(number).encode())
-            won.append(number)
-        except AlreadyExists:
-            pass
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert store.read("jobs/a/events/000000.json") == str(won[0]).encode()
-
-
-@pytest.mark.parametrize("path", ["../out", "/etc/passwd", "a/../../b", "", "a\x00b"])
-def test_no_path_leaves_the_store(tmp_path, path):
-    with pytest.raises(InvalidInput):
-        ArtifactStore(tmp_path).create(path, b"")
-
-
-def test_link_out_of_the_store_is_not_followed(tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "link").symlink_to(tmp_path)
-    with pytest.raises(InvalidInput, match="leads out"):
-        ArtifactStore(tmp_path / "store").read("link/secret")
-
-
-def test_missing_object_is_not_found(tmp_path):
-    with pytest.raises(NotFound):
-        ArtifactStore(tmp_path).read("nothing")
 
 
 class ExampleSettings(ServiceSettings):
@@ -105,11 +75,50 @@ def critique(name: str, reasons: str) -> Critique:
     )
 
 
-def test_batches_keep_both_caps():
-    batches = split_into_batches("job", [critique(f"{n}.png", "x" * 5000) for n in range(70)])
-    assert sum(len(batch.critiques) for batch in batches) == 70
-    assert all(len(batch.critiques) <= 32 for batch in batches)
-    assert all(len(batch.model_dump_json()) <= MAX_BATCH_BYTES for batch in batches)
+@pytest.mark.parametrize(
+    "letter", ["x", "ß", "語", "\U0001f9e0", '"'], ids=["ascii", "two", "three", "four", "escaped"]
+)
+@pytest.mark.parametrize("job_id", ["job", "j" * 900])
+def test_batches_keep_both_caps_and_the_order(letter, job_id):
+    batches = split_into_batches(job_id, [critique(f"{n}.png", letter * 5000) for n in range(70)])
+    assert [c.image_id for batch in batches for c in batch.critiques] == [f"{n}.png" for n in range(70)]
+    assert all(len(batch.critiques) <= MAX_BATCH_CRITIQUES for batch in batches)
+    # What the trainer counts: compact JSON in UTF-8.
+    sizes = [
+        len(json.dumps(b.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False).encode()) for b in batches
+    ]
+    assert max(sizes) <= MAX_BATCH_BYTES
+
+
+def test_small_critiques_fill_batches_to_the_count():
+    batches = split_into_batches("job", [critique(f"{n}.png", "short") for n in range(70)])
+    assert [len(batch.critiques) for batch in batches] == [32, 32, 6]
+
+
+def test_critique_that_fits_no_batch_is_refused_by_its_place():
+    with pytest.raises(InvalidInput, match=str(MAX_BATCH_BYTES)) as caught:
+        split_into_batches("job", [critique("a.png", "short"), critique("b.png", "語" * 22_000)])
+    assert caught.value.field == "critiques[1]"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"critiques": []},
+        {"critiques": "33"},
+        {"schema_version": 2},
+        {"job_id": ""},
+        {"extra": 1},
+    ],
+    ids=["none", "too many", "other version", "no job", "unknown field"],
+)
+def test_batch_outside_its_schema_is_refused(change):
+    whole = {"job_id": "job", "critiques": [critique("a.png", "").model_dump()]}
+    CritiqueBatch.model_validate(whole)
+    if change.get("critiques") == "33":
+        change = {"critiques": whole["critiques"] * 33}
+    with pytest.raises(ValidationError):
+        CritiqueBatch.model_validate(whole | change)
 
 
 def write(folder, seed: int = 0) -> str:
