@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from services.common.runtime import errors
@@ -34,15 +35,21 @@ CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {
 DEFAULT_RETRY_AFTER_S = 1.0
 _DETAILS_KEY = "grpc-status-details-bin"
 _DOMAIN = "plumbline"
+# A status travels in headers, of which clients take 16 KiB in all: a longer one arrives as RESOURCE_EXHAUSTED, its words lost.
+# The text is in there twice, once in percent encoding (three bytes for one) and once more as the field's description.
+_MAX_TEXT_BYTES = 1024
+_MAX_FIELD_BYTES = 256
 
 
 def to_status(error: errors.ServiceError) -> status_pb2.Status:
-    """`error` as a rich status: reason always, field violations and retry advice where they apply."""
-    code = CODES[type(error)]
-    status = status_pb2.Status(code=code.value[0], message=error.message)
+    """`error` as a rich status: reason always, field violations and retry advice where they apply; long texts are cut."""
+    code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    status = status_pb2.Status(code=code.value[0], message=_cut(error.message, _MAX_TEXT_BYTES))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.kind, domain=_DOMAIN))
     if isinstance(error, errors.InvalidInput):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(error.field, _MAX_FIELD_BYTES), description=_cut(error.description, _MAX_TEXT_BYTES)
+        )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, (errors.Overloaded, errors.Unavailable)):
         delay = duration_pb2.Duration()
@@ -52,13 +59,40 @@ def to_status(error: errors.ServiceError) -> status_pb2.Status:
 
 
 def from_rpc_error(error: grpc.RpcError, neighbour: str) -> errors.ServiceError:
-    """What a failed call to `neighbour` means to us; its words are kept."""
+    """What a failed call to `neighbour` means to us; its words, its reason and its retry advice are kept."""
+    reason, retry_after_s = _read_details(error)
+    by_reason = {kind.kind: kind for kind in CODES}
+    # Without a reason INTERNAL is a bug over there, not a language model's bad answer.
     by_code = {code: kind for kind, code in CODES.items() if kind is not errors.BadModelOutput}
-    kind = by_code.get(error.code(), errors.Unavailable)
-    text = f"{neighbour}: {error.details()}"
+    kind = by_reason.get(reason) or by_code.get(error.code(), errors.Unavailable)
     if kind is errors.InvalidInput:
         return errors.InvalidInput(neighbour, error.details() or "refused the request")
-    return kind(text)
+    return kind(f"{neighbour}: {error.details()}", retry_after_s=retry_after_s)
+
+
+def _read_details(error: grpc.RpcError) -> tuple[str, float | None]:
+    """Our reason, empty when the status is not ours, and how long to wait, seconds."""
+    reason, retry_after_s = "", None
+    packed = next((value for key, value in error.trailing_metadata() or () if key == _DETAILS_KEY), b"")
+    try:
+        details = status_pb2.Status.FromString(packed).details
+        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        for detail in details:
+            if detail.Unpack(info) and info.domain == _DOMAIN:
+                reason = info.reason
+            if detail.Unpack(retry):
+                retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    except DecodeError:
+        log.warning("status details are unreadable", extra={"code": error.code().name})
+    return reason, retry_after_s
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """`text` in at most `max_bytes` of UTF-8, its end replaced by an ellipsis when it is longer."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= max_bytes:
+        return encoded.decode()
+    return encoded[: max_bytes - 3].decode(errors="ignore") + "…"
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

@@ -1,5 +1,8 @@
 """Every kind of failure through a real server: code, field, reason, retry advice."""
 
+import logging
+import re
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -79,10 +82,56 @@ async def test_overload_says_when_to_come_back():
     assert details(caught, error_details_pb2.RetryInfo)[0].retry_delay.ToTimedelta().total_seconds() == 2.5
 
 
+@pytest.mark.parametrize("kind", CODES, ids=lambda kind: kind.__name__)
+async def test_retry_advice_goes_with_what_passes_by_itself_and_with_nothing_else(kind):
+    advised = details(await call(make(kind)), error_details_pb2.RetryInfo)
+    assert bool(advised) == (kind in (errors.Overloaded, errors.Unavailable))
+
+
+@pytest.mark.parametrize("letter", ["x", "ß", "語", "\U0001f9e0", "%"])
+@pytest.mark.parametrize("kind", [errors.InvalidInput, errors.NotFound], ids=lambda kind: kind.__name__)
+async def test_long_refusal_keeps_its_status_and_its_first_words(kind, letter):
+    text = "first words " + letter * 100_000
+    error = errors.InvalidInput(f"rules[{letter * 10_000}]", text) if kind is errors.InvalidInput else kind(text)
+    caught = await call(error)
+    assert caught.code() == CODES[kind]
+    assert caught.details().startswith("rules[" if kind is errors.InvalidInput else "first words")
+    assert details(caught, error_details_pb2.ErrorInfo)[0].reason == kind.kind
+
+
+async def test_narrower_error_has_the_code_of_its_kind():
+    class LeaseLost(errors.Conflict):
+        pass
+
+    assert (await call(LeaseLost("another worker has it"))).code() == grpc.StatusCode.ABORTED
+
+
+async def test_details_that_are_not_a_status_are_left_aside():
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), grpc.aio.Metadata(("grpc-status-details-bin", b"\xff\xff"))
+    )
+    assert isinstance(from_rpc_error(error, "triton"), errors.NotFound)
+
+
 async def test_bug_is_internal_and_tells_nothing_but_a_request_id():
     caught = await call(ValueError("the patient's name"))
     assert caught.code() == grpc.StatusCode.INTERNAL
-    assert "patient" not in caught.details()
+    assert re.fullmatch("internal error, request [0-9a-f]{32}", caught.details())
+    assert not details(caught, error_details_pb2.ErrorInfo)
+
+
+async def test_bugs_stack_is_logged_under_the_request_id(caplog):
+    caught = await call(ValueError("the cause"))
+    record = next(record for record in caplog.records if record.exc_info)
+    assert record.request_id in caught.details()
+
+
+async def test_callers_mistake_is_no_error_in_the_log(caplog):
+    caplog.set_level(logging.INFO, "services")
+    await call(errors.InvalidInput("image", "the patient's name"))
+    records = [record for record in caplog.records if record.name.startswith("services")]
+    assert [(record.levelname, record.exc_info) for record in records] == [("INFO", None)]
+    assert "patient" not in str([vars(record) for record in records])
 
 
 async def test_stream_that_fails_after_its_first_message_keeps_the_status():
@@ -90,6 +139,28 @@ async def test_stream_that_fails_after_its_first_message_keeps_the_status():
     assert caught.code() == grpc.StatusCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("kind", [k for k in CODES if k is not errors.BadModelOutput], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", CODES, ids=lambda kind: kind.__name__)
 async def test_neighbours_status_becomes_the_same_kind_again(kind):
-    assert isinstance(from_rpc_error(await call(make(kind)), "explainer"), kind)
+    error = from_rpc_error(await call(make(kind)), "explainer")
+    assert type(error) is kind
+    assert error.message.startswith("explainer: ")
+
+
+async def test_neighbours_retry_advice_is_handed_on():
+    error = from_rpc_error(await call(errors.Overloaded("full", retry_after_s=2.5)), "lvlm")
+    assert error.retry_after_s == 2.5
+
+
+async def test_neighbours_bug_is_not_taken_for_a_models_bad_answer():
+    assert isinstance(from_rpc_error(await call(ValueError("bug")), "lvlm"), errors.Unavailable)
+
+
+async def test_method_that_a_neighbour_lacks_is_unsupported():
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    await server.stop(None)
+    assert isinstance(from_rpc_error(caught.value, "lvlm"), errors.Unsupported)
