@@ -6,6 +6,7 @@ a neighbour's status back into a `ServiceError`. Handlers never set a code.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -126,10 +127,17 @@ def _guard_unary(behaviour: Callable[..., Awaitable[Any]], method: str) -> Calla
     return guarded
 
 
-def _guard_stream(behaviour: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
+def _guard_stream(
+    behaviour: Callable[..., AsyncIterator[Any] | Awaitable[None]], method: str
+) -> Callable[..., AsyncIterator[Any]]:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         try:
-            async for response in behaviour(request, context):
+            responses = behaviour(request, context)
+            if inspect.isawaitable(responses):
+                # The other style of grpc.aio, which the health service has: a coroutine that writes through the context.
+                await responses
+                return
+            async for response in responses:
                 yield response
         except Exception as error:
             await _abort(context, error, method)

@@ -1,0 +1,156 @@
+"""The life of a server over real TCP: health, reflection, limits, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pydantic_settings import SettingsConfigDict
+
+from plumbline.lvlm.v1 import lvlm_service_pb2, lvlm_service_pb2_grpc
+from services.common.runtime.server import build_server, serve
+from services.common.runtime.settings import ServiceSettings
+
+LVLM = lvlm_service_pb2.DESCRIPTOR.services_by_name["LvlmService"].full_name
+SERVING = health_pb2.HealthCheckResponse.SERVING
+DEADLINE_S = 10.0
+
+
+class ExampleSettings(ServiceSettings):
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="EXAMPLE_")
+
+
+class Waiting(lvlm_service_pb2_grpc.LvlmServiceServicer):
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def TranslateSpecification(self, request, context):
+        self.entered.set()
+        await self.let.wait()
+        return lvlm_service_pb2.TranslateSpecificationResponse()
+
+
+def free_address() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def serving(
+    settings: ServiceSettings, register: Callable
+) -> AsyncIterator[tuple[asyncio.Task, grpc.aio.Channel]]:
+    """`serve` as a task, and a channel to it once it is healthy."""
+    task = asyncio.create_task(serve(settings, [LVLM], register))
+    async with grpc.aio.insecure_channel(settings.listen) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service=LVLM)
+        while (await stub.Check(request, wait_for_ready=True, timeout=DEADLINE_S)).status != SERVING:
+            await asyncio.sleep(0.01)
+        try:
+            yield task, channel
+        finally:
+            if not task.done():
+                os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(task, DEADLINE_S)
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> ExampleSettings:
+    monkeypatch.setenv("EXAMPLE_LISTEN", free_address())
+    monkeypatch.setenv("EXAMPLE_DRAIN_S", "2")
+    monkeypatch.setenv("EXAMPLE_MAX_MESSAGE_BYTES", "10000")
+    return ExampleSettings()
+
+
+def register_waiting(servicer: Waiting) -> Callable:
+    return lambda server: lvlm_service_pb2_grpc.add_LvlmServiceServicer_to_server(servicer, server)
+
+
+async def test_server_and_each_service_are_healthy_and_no_other_is_known(settings):
+    async with serving(settings, register_waiting(Waiting())) as (_, channel):
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", LVLM):
+            assert (await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=DEADLINE_S)).status == SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service="unknown"), timeout=DEADLINE_S)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_lists_the_services(settings):
+    async with serving(settings, register_waiting(Waiting())) as (_, channel):
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        async for response in stub.ServerReflectionInfo(iter([request]), timeout=DEADLINE_S):
+            names = {service.name for service in response.list_services_response.service}
+            assert names == {LVLM, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+
+
+async def test_message_over_the_cap_is_refused(settings):
+    async with serving(settings, register_waiting(Waiting())) as (_, channel):
+        request = lvlm_service_pb2.TranslateSpecificationRequest(job_id="x" * 20_000)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await lvlm_service_pb2_grpc.LvlmServiceStub(channel).TranslateSpecification(request, timeout=DEADLINE_S)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_call_in_flight_is_finished_after_sigterm(settings):
+    servicer = Waiting()
+    async with serving(settings, register_waiting(servicer)) as (task, channel):
+        stub = lvlm_service_pb2_grpc.LvlmServiceStub(channel)
+        call = stub.TranslateSpecification(lvlm_service_pb2.TranslateSpecificationRequest(), timeout=DEADLINE_S)
+        await asyncio.wait_for(servicer.entered.wait(), DEADLINE_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0)
+        assert not task.done()
+        servicer.let.set()
+        assert isinstance(await call, lvlm_service_pb2.TranslateSpecificationResponse)
+        await asyncio.wait_for(task, DEADLINE_S)
+
+
+async def test_call_that_outlives_the_drain_is_ended(settings, monkeypatch):
+    monkeypatch.setenv("EXAMPLE_DRAIN_S", "0.2")
+    servicer = Waiting()
+    async with serving(ExampleSettings(), register_waiting(servicer)) as (task, channel):
+        stub = lvlm_service_pb2_grpc.LvlmServiceStub(channel)
+        call = stub.TranslateSpecification(lvlm_service_pb2.TranslateSpecificationRequest(), timeout=DEADLINE_S)
+        await asyncio.wait_for(servicer.entered.wait(), DEADLINE_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+        await asyncio.wait_for(task, DEADLINE_S)
+
+
+async def test_health_says_not_serving_while_calls_drain(settings):
+    servicer = Waiting()
+    async with serving(settings, register_waiting(servicer)) as (_, channel):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+        assert (await watch.read()).status == SERVING
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+
+
+async def test_address_in_use_fails_the_start(settings):
+    async with serving(settings, register_waiting(Waiting())):
+        with pytest.raises((OSError, RuntimeError), match=settings.listen.rpartition(":")[2]):
+            await serve(settings, [LVLM], lambda server: None)
+
+
+async def test_built_server_does_not_listen_yet(settings):
+    server, _ = build_server(settings, [LVLM])
+    with socket.socket() as free:
+        host, _, port = settings.listen.partition(":")
+        free.bind((host, int(port)))
+    await server.stop(None)
