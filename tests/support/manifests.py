@@ -57,6 +57,9 @@ def _of_deployment(deployment: Object, with_tags: bool) -> list[str]:
         found.append("a replica count in the manifest fights the autoscaler")
     if spec.get("automountServiceAccountToken") is not False:
         found.append("its token is mounted")
+    if spec.get("enableServiceLinks") is not False:
+        # They would set variables such as EXPLAINER_PORT, which the services refuse as misspelt settings.
+        found.append("service links add variables")
     if spec.get("serviceAccountName", "default") == "default":
         found.append("no service account of its own")
     if not spec.get("securityContext", {}).get("runAsNonRoot"):

@@ -87,6 +87,7 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     "root": lambda objects: pod(objects)["securityContext"].update(runAsNonRoot=False),
     "seccomp": lambda objects: pod(objects)["securityContext"].pop("seccompProfile"),
     "token": lambda objects: pod(objects).update(automountServiceAccountToken=True),
+    "service links": lambda objects: pod(objects).pop("enableServiceLinks"),
     "account": lambda objects: pod(objects).update(serviceAccountName="default"),
     "grace": lambda objects: pod(objects).update(terminationGracePeriodSeconds=5),
     "file system": lambda objects: container(objects)["securityContext"].update(readOnlyRootFilesystem=False),
