@@ -16,6 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.provenance import ROOT
+
+MNIST = ROOT.parent / "shared" / "data" / "mnist.npz"
+
 SIDE_PX = 28
 SQUARE_PX = 4
 DIGIT_PX = 20

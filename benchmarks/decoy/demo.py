@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +26,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from benchmarks.decoy import controls
-from benchmarks.decoy.data import DecoyDigits, DecoySplits, load_splits, write_imagefolder
-from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
+from benchmarks.decoy.data import MNIST, DecoyDigits, DecoySplits, load_splits, write_imagefolder
+from benchmarks.decoy.shortcut_model import EPOCHS, train_shortcut_model, write_bundle
+from benchmarks.provenance import ROOT, where
 from plumbline.cli.watching import follow, state_name
 from plumbline.client import Client
 from plumbline.report import Truth, collect, render
@@ -42,9 +39,7 @@ from plumbline.stack.layout import StackLayout
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.trainer.domain.selection import split_rows
 
-ROOT = Path(__file__).resolve().parents[2]
 SPECIFICATION = Path(__file__).parent / "specification.yaml"
-MNIST = ROOT.parent / "shared" / "data" / "mnist.npz"
 NAME = "digits"
 JOB_TIMEOUT_S = 1800
 GROUPS = ("all", "square tells the truth", "square lies", "square lies, worst class")
@@ -61,7 +56,7 @@ class Plan:
     images_per_class: int
 
 
-PLANS = {"digits": Plan(300, 2, 40), "mnist": Plan(64, 4, 100)}
+PLANS = {"digits": Plan(EPOCHS["digits"], 2, 40), "mnist": Plan(EPOCHS["mnist"], 4, 100)}
 QUICK = Plan(150, 1, 12)
 
 
@@ -91,7 +86,7 @@ def main() -> None:
         "data": arguments.data,
         "seed": arguments.seed,
         "duration_s": round(time.monotonic() - started, 1),
-        **_where(),
+        **where(),
     }
     result = arguments.result or state / "result.json"
     result.parent.mkdir(parents=True, exist_ok=True)
@@ -239,16 +234,6 @@ def _bar(title: str) -> Iterator[Callable[[int, int, float], None]]:
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(title, total=None)
         yield lambda done, total, loss: bars.update(bar, total=total, completed=done)
-
-
-def _where() -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return {
-        "commit": commit.stdout.strip() or None,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
-    }
 
 
 if __name__ == "__main__":

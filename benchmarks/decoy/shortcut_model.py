@@ -22,6 +22,7 @@ PREPROCESSING = {
 }
 LABELS = [str(digit) for digit in range(10)]
 BASELINE_COUNT = 20
+EPOCHS = {"digits": 300, "mnist": 64}  # a pass over the digits is 4 steps, over MNIST 196
 
 
 def to_pixels(pictures: np.ndarray) -> torch.Tensor:
@@ -57,9 +58,14 @@ def train_shortcut_model(
     return model.eval()
 
 
+def choose_baselines(train: DecoyDigits, seed: int) -> torch.Tensor:
+    """(20, 1, 28, 28): training pictures that attributions are counted from."""
+    rows = np.random.default_rng(seed).choice(len(train.pictures), BASELINE_COUNT, replace=False)
+    return to_pixels(train.pictures[rows])
+
+
 def write_bundle(folder: Path, model: MlpForImageClassification, train: DecoyDigits, seed: int, epochs: int) -> str:
     """Write the model bundle, training pictures as baselines, and return its digest."""
-    rows = np.random.default_rng(seed).choice(len(train.pictures), BASELINE_COUNT, replace=False)
     provenance = {
         "made_by": "benchmarks.decoy.shortcut_model",
         "seed": seed,
@@ -69,4 +75,4 @@ def write_bundle(folder: Path, model: MlpForImageClassification, train: DecoyDig
     card = (
         "# Digits, trained on decoys\n\nAn MLP 50-30 that learned the grey square in the corner. Made to be aligned.\n"
     )
-    return save_bundle(folder, model, PREPROCESSING, to_pixels(train.pictures[rows]), provenance, card)
+    return save_bundle(folder, model, PREPROCESSING, choose_baselines(train, seed), provenance, card)
