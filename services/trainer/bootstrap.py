@@ -96,7 +96,7 @@ def run_worker(settings: TrainerSettings) -> None:
             parts.submitting(),
             Critiquing(parts.record, parts.explainer, lvlm, parts.datasets, completing, parts.board, parts.lease),
             Consuming(parts.record, completing, parts.lease),
-            Training(parts.record, parts.explainer, parts.board, run, parts.lease),
+            Training(parts.record, parts.explainer, completing, parts.board, run, parts.lease),
             read_submission_json,
         ),
     )

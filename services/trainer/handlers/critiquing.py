@@ -12,6 +12,7 @@ from services.common.vision.critique import MAX_BATCH_CRITIQUES
 from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.selection import select_for_alignment, select_held_out, split_rows
+from services.trainer.handlers.attempting import attempt
 from services.trainer.handlers.completing import ASKED, EXPECTED, Completing
 from services.trainer.ports import (
     Archive,
@@ -63,7 +64,8 @@ class Critiquing:
                 job = self._archive.advance(job, JobState.CRITIQUING)
             if job.state != JobState.CRITIQUING:
                 return
-            self._ask(job, self._choose(job), is_ours)
+            with attempt(self._archive, job_id, "critique"):
+                self._ask(job, self._choose(job), is_ours)
         self._completing.send_when_complete(job_id)
 
     def _choose(self, job: Job) -> dict[str, Sample]:

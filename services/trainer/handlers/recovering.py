@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
-from services.common.runtime.errors import ServiceError, WrongState
+from services.common.runtime.errors import ServiceError
 from services.trainer.domain.job import Job, JobState
+from services.trainer.handlers.attempting import count_lost
 from services.trainer.handlers.completing import Completing
-from services.trainer.handlers.training import fail
 from services.trainer.ports import Archive, Lease, Queue
 
 log = logging.getLogger(__name__)
 
-MAX_RECOVERIES = 3
-"""A job that needs more is poison: it ends FAILED and takes no further worker along."""
-_STARTED = (JobState.CRITIQUING, JobState.TRAINING, JobState.EVALUATING)
+MAX_LOST_ATTEMPTS = 3
+"""A job whose step took so many workers along is poison: it ends FAILED and takes no further one."""
+_RECOVERED = (JobState.QUEUED, JobState.CRITIQUING, JobState.TRAINING, JobState.EVALUATING)
 
 
 class Recovering:
@@ -35,24 +35,28 @@ class Recovering:
                 self._look_at(self._archive.load(job_id))
             except ServiceError as error:
                 log.warning("job not recovered", extra={"job_id": job_id, "kind": error.kind})
+            except Exception:  # one job that can't be read must not keep the others from being recovered
+                log.exception("job not recovered", extra={"job_id": job_id})
 
     def _look_at(self, job: Job) -> None:
-        if job.state not in (JobState.QUEUED, *_STARTED) or datetime.now(UTC) - job.events[-1].at < self._quiet:
+        if job.state not in _RECOVERED or datetime.now(UTC) - job.events[-1].at < self._quiet:
             return
         if self._lease.is_active(job.job_id) or not self._lease.claim_recovery(job.job_id):
             return
-        if job.state in _STARTED and not self._count(job):
-            lost = WrongState(f"gave up: its worker was lost {MAX_RECOVERIES} times while it was {job.state}")
-            fail(self._archive, job.job_id, lost, "")
+        step = self._next_step(job)
+        # Attempts, not recoveries: a job may wait in a busy queue for as long as it takes.
+        if count_lost(self._archive, job.job_id, step) >= MAX_LOST_ATTEMPTS:
+            reason = f"gave up: its worker was lost {MAX_LOST_ATTEMPTS} times at the {step} step"
+            # From the job as it was seen: one that moved meanwhile has a worker again, and this is a Conflict.
+            self._archive.advance(job, JobState.FAILED, reason=reason)
             return
         log.info("job sent on again", extra={"job_id": job.job_id, "state": job.state})
-        is_critiqued = job.state == JobState.CRITIQUING and self._completing.is_complete(job.job_id)
-        if is_critiqued or job.state in (JobState.TRAINING, JobState.EVALUATING):
+        if step == "train":
             self._queue.send_train(job.job_id)
         else:
             self._queue.send_critique(job.job_id)
 
-    def _count(self, job: Job) -> bool:
-        """Note the recovery in the record; False when there were too many. A job that waits in the queue is none."""
-        names = (f"recoveries/{job.state}-{number}.json" for number in range(MAX_RECOVERIES))
-        return any(self._archive.write_once(job.job_id, name, {"at": datetime.now(UTC).isoformat()}) for name in names)
+    def _next_step(self, job: Job) -> str:
+        """The step that the job waits for, `critique` or `train`."""
+        is_critiqued = job.state == JobState.CRITIQUING and self._completing.is_complete(job.job_id)
+        return "train" if is_critiqued or job.state in (JobState.TRAINING, JobState.EVALUATING) else "critique"

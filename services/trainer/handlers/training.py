@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from services.common.runtime.errors import Conflict, ServiceError, WrongState
 from services.trainer.domain.job import Job, JobState
+from services.trainer.handlers.attempting import attempt
+from services.trainer.handlers.completing import Completing
 from services.trainer.ports import Archive, Explainer, Lease, ProgressBoard, TrainingRun
 
 log = logging.getLogger(__name__)
@@ -18,10 +20,17 @@ class Training:
     """Brings a critiqued job to its end."""
 
     def __init__(
-        self, archive: Archive, explainer: Explainer, board: ProgressBoard, run: TrainingRun, lease: Lease
+        self,
+        archive: Archive,
+        explainer: Explainer,
+        completing: Completing,
+        board: ProgressBoard,
+        run: TrainingRun,
+        lease: Lease,
     ) -> None:
         self._archive = archive
         self._explainer = explainer
+        self._completing = completing
         self._board = board
         self._run = run
         self._lease = lease
@@ -36,12 +45,19 @@ class Training:
         """
         with self._lease.hold(job_id, "train") as is_ours:
             job = self._archive.load(job_id)
-            if job.state == JobState.CRITIQUING:
+            # A message may come too early, as anybody who reaches the broker can send one.
+            if job.state == JobState.CRITIQUING and self._completing.is_complete(job_id):
                 job = self._archive.advance(job, JobState.TRAINING)
-            if job.state == JobState.TRAINING:
-                job = self._fine_tune(job, lambda: is_ours() and self._archive.load(job_id).state == JobState.TRAINING)
-            if job.state == JobState.EVALUATING:
-                self._conclude(job)
+            if job.state not in (JobState.TRAINING, JobState.EVALUATING):
+                return
+            with attempt(self._archive, job_id, "train"):
+                self._bring_to_its_end(job, is_ours)
+
+    def _bring_to_its_end(self, job: Job, is_ours: Callable[[], bool]) -> None:
+        if job.state == JobState.TRAINING:
+            job = self._fine_tune(job, lambda: is_ours() and self._archive.load(job.job_id).state == JobState.TRAINING)
+        if job.state == JobState.EVALUATING:
+            self._conclude(job)
 
     def _fine_tune(self, job: Job, is_wanted: Callable[[], bool]) -> Job:
         if self._archive.read(job.job_id, METRICS) is None:

@@ -145,7 +145,8 @@ def test_a_job_whose_worker_was_killed_is_recovered_by_another(trainer: Trainer,
     first.process.wait()
     trainer.start("worker", **quick)
     _wait_for(trainer, job, JobState.EVALUATING)
-    assert Path(trainer.root / "store" / "jobs" / job.job_id / "recoveries" / "TRAINING-0.json").is_file()
+    first_attempt = [trainer.record.read(job.job_id, f"attempts/train-0{end}.json") for end in ("", ".ended")]
+    assert [note is None for note in first_attempt] == [False, True]
 
 
 def test_a_job_cancelled_while_it_trains_stops_its_training_process(trainer: Trainer, digest: str):

@@ -29,12 +29,13 @@ class ListQueue:
 
 
 class LocalLease:
-    """A `Lease` within this process; `recovered` holds jobs whose recovery was claimed."""
+    """A `Lease` within this process; `recovered` holds jobs whose recovery was claimed, `on_claim` is what happens meanwhile."""
 
     def __init__(self) -> None:
         self.held: set[tuple[str, str]] = set()
         self.active: set[str] = set()
         self.recovered: set[str] = set()
+        self.on_claim: Callable[[], object] = lambda: None
 
     @contextmanager
     def hold(self, job_id: str, step: str) -> Iterator[Callable[[], bool]]:
@@ -55,6 +56,7 @@ class LocalLease:
     def claim_recovery(self, job_id: str) -> bool:
         is_first = job_id not in self.recovered
         self.recovered.add(job_id)
+        self.on_claim()
         return is_first
 
 

@@ -1,4 +1,4 @@
-"""Jobs that nobody works on come back into the queue, a bounded number of times."""
+"""Jobs that nobody works on come back into the queue, until their step has taken too many workers along."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.errors import Unavailable
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
+from services.trainer.handlers.attempting import attempt, count_lost
 from services.trainer.handlers.completing import ASKED, Completing
-from services.trainer.handlers.recovering import MAX_RECOVERIES, Recovering
+from services.trainer.handlers.recovering import MAX_LOST_ATTEMPTS, Recovering
 from tests.unit.trainer.fakes import ListQueue, LocalLease
 from tests.unit.trainer.made_up import make_critique, make_request
 
@@ -35,6 +37,15 @@ class _Stage:
         for step in WAYS[state]:
             job = self.record.advance(job, step)
         self.job_id = job.job_id
+
+    def lose(self, step: str) -> None:
+        """An attempt at `step` as a killed worker leaves it."""
+        number = count_lost(self.record, self.job_id, step)
+        self.record.write_once(self.job_id, f"attempts/{step}-{number}.json", {})
+
+    def recover_again(self) -> None:
+        self.lease.recovered.clear()
+        self.recovering.recover()
 
 
 @pytest.mark.parametrize(
@@ -88,19 +99,60 @@ def test_of_all_workers_that_look_one_sends(tmp_path: Path):
     assert len(stage.queue.sent) == 1
 
 
-def test_a_job_that_takes_its_workers_along_ends_failed(tmp_path: Path):
-    stage = _Stage(tmp_path, JobState.TRAINING)
-    for _ in range(MAX_RECOVERIES + 2):
-        stage.lease.recovered.clear()
-        stage.recovering.recover()
-    assert len(stage.queue.sent) == MAX_RECOVERIES
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [(JobState.CRITIQUING, "critique"), (JobState.TRAINING, "train"), (JobState.EVALUATING, "train")],
+)
+def test_a_job_that_takes_its_workers_along_ends_failed(tmp_path: Path, state: JobState, step: str):
+    stage = _Stage(tmp_path, state)
+    for _ in range(MAX_LOST_ATTEMPTS):
+        stage.recover_again()
+        stage.lose(step)
+    stage.recover_again()
+    assert len(stage.queue.sent) == MAX_LOST_ATTEMPTS
     last = stage.record.load(stage.job_id).events[-1]
-    assert (last.state, "lost 3 times while it was TRAINING" in last.reason) == (JobState.FAILED, True)
+    assert (last.state, last.reason) == (JobState.FAILED, f"gave up: its worker was lost 3 times at the {step} step")
 
 
-def test_waiting_in_the_queue_is_no_fault_of_the_job(tmp_path: Path):
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.CRITIQUING, JobState.TRAINING, JobState.EVALUATING])
+def test_waiting_in_the_queue_is_no_fault_of_the_job(tmp_path: Path, state: JobState):
+    stage = _Stage(tmp_path, state)
+    for _ in range(MAX_LOST_ATTEMPTS + 5):
+        stage.recover_again()
+    assert stage.record.load(stage.job_id).state == state
+
+
+def test_workers_lost_at_one_step_do_not_count_at_the_next(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.TRAINING)
+    for _ in range(MAX_LOST_ATTEMPTS):
+        stage.lose("critique")
+    stage.recover_again()
+    assert stage.queue.sent == [("train", stage.job_id)]
+
+
+def test_an_attempt_that_ended_by_itself_is_not_lost_whatever_its_end(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.TRAINING)
+    with attempt(stage.record, stage.job_id, "train"):
+        assert count_lost(stage.record, stage.job_id, "train") == 1
+    for end in (Unavailable("a neighbour is away"), ZeroDivisionError(), SystemExit()):
+        with pytest.raises(type(end)), attempt(stage.record, stage.job_id, "train"):
+            raise end
+    stage.lose("critique")
+    assert [count_lost(stage.record, stage.job_id, step) for step in ("train", "critique")] == [0, 1]
+
+
+def test_a_job_that_moved_while_the_recovery_looked_is_not_failed(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.TRAINING)
+    for _ in range(MAX_LOST_ATTEMPTS):
+        stage.lose("train")
+    stage.lease.on_claim = lambda: stage.record.advance(stage.record.load(stage.job_id), JobState.EVALUATING)
+    stage.recover_again()
+    assert stage.record.load(stage.job_id).state == JobState.EVALUATING
+
+
+def test_a_job_that_can_not_be_read_does_not_keep_others_from_being_recovered(tmp_path: Path):
     stage = _Stage(tmp_path, JobState.QUEUED)
-    for _ in range(MAX_RECOVERIES + 5):
-        stage.lease.recovered.clear()
-        stage.recovering.recover()
-    assert stage.record.load(stage.job_id).state == JobState.QUEUED
+    broken = stage.record.file(make_request())
+    (tmp_path / "jobs" / broken.job_id / "request.json").write_bytes(b"{")
+    stage.recover_again()
+    assert stage.queue.sent == [("critique", stage.job_id)]

@@ -12,9 +12,10 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import Job, JobState
+from services.trainer.handlers.completing import ASKED, Completing
 from services.trainer.handlers.training import METRICS, Training, fail
 from services.trainer.ports import ModelAnswer, Progress
-from tests.unit.trainer.fakes import LastProgress, LocalLease
+from tests.unit.trainer.fakes import LastProgress, ListQueue, LocalLease
 from tests.unit.trainer.made_up import make_request
 
 ACCEPTED = {"decision": {"is_accepted": True, "reason": "all met"}, "bundle_path": "models/stripes/2"}
@@ -39,9 +40,11 @@ class _Stage:
     def __init__(self, root: Path, metrics: dict[str, Any] = ACCEPTED, failure: Exception | None = None) -> None:
         self.record, self.board, self.lease = JobRecord(ArtifactStore(root)), LastProgress(), LocalLease()
         self.publisher, self.metrics, self.run_count = _Publisher(failure), metrics, 0
-        self.training = Training(self.record, self.publisher, self.board, self.run, self.lease)
+        completing = Completing(self.record, ListQueue())
+        self.training = Training(self.record, self.publisher, completing, self.board, self.run, self.lease)
         job = self.record.file(make_request())
         self.job_id = self.record.advance(job, JobState.CRITIQUING).job_id
+        self.record.write_once(self.job_id, ASKED, [])
         self.meanwhile: Callable[[], None] = lambda: None
 
     def run(self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]):
@@ -122,6 +125,24 @@ def test_a_message_for_an_ended_job_changes_nothing(tmp_path: Path, state: JobSt
     stage.record.advance(stage.job, state)
     stage.training.train(stage.job_id)
     assert (stage.job.state, stage.run_count) == (state, 0)
+
+
+def test_a_message_that_comes_before_the_critiques_are_complete_changes_nothing(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    (tmp_path / "jobs" / stage.job_id / ASKED).unlink()
+    stage.training.train(stage.job_id)
+    assert (stage.job.state, stage.run_count) == (JobState.CRITIQUING, 0)
+
+
+def test_every_attempt_leaves_its_start_and_its_end_in_the_record(tmp_path: Path):
+    stage = _Stage(tmp_path, failure=Unavailable("explainer is away"))
+    with pytest.raises(Unavailable):
+        stage.training.train(stage.job_id)
+    stage.publisher.failure = None
+    stage.training.train(stage.job_id)
+    stage.training.train(stage.job_id)  # it has ended: no attempt
+    kept = sorted(path.name for path in (tmp_path / "jobs" / stage.job_id / "attempts").iterdir())
+    assert kept == ["train-0.ended.json", "train-0.json", "train-1.ended.json", "train-1.json"]
 
 
 def test_fail_tells_an_expected_reason_and_hides_a_bug_behind_its_request_id(tmp_path: Path):
