@@ -38,7 +38,7 @@ from services.trainer.domain.gate import Criteria, Decision, decide
 from services.trainer.domain.job import Job
 from services.trainer.domain.selection import split_rows
 from services.trainer.handlers.completing import EXPECTED
-from services.trainer.handlers.critiquing import HELD_OUT_PART, TRAIN_PART
+from services.trainer.handlers.critiquing import HELD_OUT_PART, TRAIN_PART, find_chosen
 from services.trainer.ports import Sample
 
 
@@ -66,13 +66,13 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
     parent = store.local_path(bundle_path(job.request.model_name, job.request.model_digest))
     bundle = load_bundle(parent)
     samples = datasets.read(job.request.dataset_path)
+    chosen = find_chosen(record, job_id, samples)
     split = split_rows([sample.label for sample in samples], job.request.seed)
     train = _load_pictures(bundle, [samples[row] for row in split.train])
     validation = _load_pictures(bundle, [samples[row] for row in split.validation])
     critiques, expected = record.critiques(job_id), record.read(job_id, EXPECTED)
-    by_digest = {sample.digest: sample for sample in samples}
     masked, held_out = (
-        _load_masked(bundle, by_digest, [c for c in critiques if expected[c.image_digest]["part"] == part])
+        _load_masked(bundle, chosen, [c for c in critiques if expected[c.image_digest]["part"] == part])
         for part in (TRAIN_PART, HELD_OUT_PART)
     )
     metrics: dict[str, Any] = {
@@ -115,10 +115,10 @@ def _load_pictures(bundle: ModelBundle, samples: Sequence[Sample]) -> Pictures:
     return Pictures(torch.from_numpy(np.stack(rows)), labels)
 
 
-def _load_masked(bundle: ModelBundle, by_digest: dict[str, Sample], critiques: Sequence[Critique]) -> Pictures:
+def _load_masked(bundle: ModelBundle, chosen: dict[str, Sample], critiques: Sequence[Critique]) -> Pictures:
     """The pictures in which a segment was judged spurious, with the union of those segments at the model's input size."""
     size = (bundle.preprocessor.height_px, bundle.preprocessor.width_px)
-    pairs = [(by_digest[critique.image_digest], _spurious_mask(critique, size)) for critique in critiques]
+    pairs = [(chosen[critique.image_digest], _spurious_mask(critique, size)) for critique in critiques]
     pairs = [(sample, mask) for sample, mask in pairs if mask.any()]
     if not pairs:
         empty = torch.zeros((0, bundle.preprocessor.channels, *size))

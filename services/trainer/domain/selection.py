@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +31,11 @@ def split_rows(labels: Sequence[str], seed: int) -> Split:
     ]
     chosen = np.sort(np.concatenate(validation))
     return Split(np.setdiff1d(np.arange(len(names)), chosen), chosen)
+
+
+def digest_table(rows: Iterable[tuple[str, str, str]]) -> str:
+    """Digest of a data set's rows: file name, label and the file's digest, in the order of the table. Another digest, another split."""
+    return f"sha256:{hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()}"
 
 
 def select_for_alignment(

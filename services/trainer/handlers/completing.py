@@ -6,6 +6,7 @@ from services.trainer.domain.job import JobState
 from services.trainer.ports import Archive, Queue
 
 EXPECTED = "expected.json"
+SPLIT = "split.json"
 ASKED = "asked.json"
 SENT_TO_TRAINING = "sent_to_training.json"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ from services.common.runtime.errors import InvalidInput
 from services.common.vision.critique import MAX_BATCH_CRITIQUES
 from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.domain.job import Job, JobState
-from services.trainer.domain.selection import select_for_alignment, select_held_out, split_rows
+from services.trainer.domain.selection import digest_table, select_for_alignment, select_held_out, split_rows
 from services.trainer.handlers.attempting import attempt
-from services.trainer.handlers.completing import ASKED, EXPECTED, Completing
+from services.trainer.handlers.completing import ASKED, EXPECTED, SPLIT, Completing
 from services.trainer.ports import (
     Archive,
     DatasetReader,
     Explainer,
+    JobFiles,
     Lease,
     Lvlm,
     ModelAnswer,
@@ -71,17 +72,12 @@ class Critiquing:
     def _choose(self, job: Job) -> dict[str, Sample]:
         """The pictures to critique, by digest, as `expected.json` has them."""
         samples = self._datasets.read(job.request.dataset_path)
-        kept = self._archive.read(job.job_id, EXPECTED)
-        if kept is None:
+        if self._archive.read(job.job_id, EXPECTED) is None:
             self._board.show(job.job_id, Progress(0, len(samples), "image"))
             content = self._select(job, samples)
+            self._archive.write_once(job.job_id, SPLIT, {"table_digest": _digest(samples)})
             self._archive.write_once(job.job_id, EXPECTED, content)
-            kept = self._archive.read(job.job_id, EXPECTED)
-        by_digest = {sample.digest: sample for sample in samples}
-        missing = [entry["file_name"] for digest, entry in kept.items() if digest not in by_digest]
-        if missing:
-            raise InvalidInput("dataset_path", f"'{missing[0]}' changed or vanished since the job was filed")
-        return {digest: by_digest[digest] for digest in kept}
+        return find_chosen(self._archive, job.job_id, samples)
 
     def _select(self, job: Job, samples: list[Sample]) -> dict[str, dict[str, Any]]:
         labels = [sample.label for sample in samples]
@@ -124,6 +120,32 @@ class Critiquing:
             done = len(there) + start + len(chunk)
             self._board.show(job.job_id, Progress(done, len(samples), "image"))
         self._archive.write_once(job.job_id, ASKED, asked)
+
+
+def find_chosen(files: JobFiles, job_id: str, samples: Sequence[Sample]) -> dict[str, Sample]:
+    """The pictures of `expected.json` among the data set's, by digest.
+
+    Found by name: a data set may hold a file twice, under other names and labels.
+
+    Raises
+    ------
+    InvalidInput
+        At `dataset_path`, when the data set is no longer the one that they were chosen from: its split would be another one.
+    """
+    by_name = {sample.file_name: sample for sample in samples}
+    chosen: dict[str, Sample] = {}
+    for digest, entry in files.read(job_id, EXPECTED).items():
+        sample = by_name.get(entry["file_name"])
+        if sample is None or sample.digest != digest:
+            raise InvalidInput("dataset_path", f"'{entry['file_name']}' changed or vanished since it was chosen")
+        chosen[digest] = sample
+    if files.read(job_id, SPLIT)["table_digest"] != _digest(samples):
+        raise InvalidInput("dataset_path", "the data set changed since the pictures were chosen; file a new job")
+    return chosen
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    return digest_table((sample.file_name, sample.label, sample.digest) for sample in samples)
 
 
 def _model(job: Job) -> ModelAnswer:

@@ -14,8 +14,8 @@ from services.common.vision.model_bundle import save_bundle
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import bundle_path
 from services.trainer.domain.job import Job, JobState
-from services.trainer.domain.selection import select_held_out, split_rows
-from services.trainer.handlers.completing import ASKED, EXPECTED
+from services.trainer.domain.selection import digest_table, select_held_out, split_rows
+from services.trainer.handlers.completing import ASKED, EXPECTED, SPLIT
 from tests.integration.trainer.conftest import Trainer
 from tests.unit.trainer.made_up import SIZE, make_critique, make_request
 from tests.unit.trainer.shortcut_set import make_pictures, train_shortcut
@@ -73,6 +73,8 @@ def make_waiting_job(trainer: Trainer, digest: str, **changes: Any) -> Job:
             "size": list(SIZE),
         }
         record.add_picture(job.job_id, sample.digest, sample.path.read_bytes())
+    table = digest_table((sample.file_name, sample.label, sample.digest) for sample in samples)
+    record.write_once(job.job_id, SPLIT, {"table_digest": table})
     record.write_once(job.job_id, EXPECTED, expected)
     record.write_once(job.job_id, ASKED, list(expected))
     return job

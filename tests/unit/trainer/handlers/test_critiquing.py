@@ -183,6 +183,42 @@ def test_a_picture_that_changed_since_it_was_chosen_ends_the_step_with_its_name(
         stage.critiquing.critique(stage.job_id)
 
 
+@pytest.mark.parametrize("change", ["a picture more", "another label", "another order", "a row less"])
+def test_a_data_set_that_changed_since_pictures_were_chosen_ends_the_step(stage: _Stage, change: str):
+    stage.lvlm.fails_at = 0
+    with pytest.raises(Unavailable):
+        stage.critiquing.critique(stage.job_id)
+    table = stage.folder / "metadata.csv"
+    header, *rows = table.read_text().splitlines()
+    chosen = {entry["file_name"] for entry in stage.expected().values()}
+    place = next(number for number, row in enumerate(rows) if row.split(",")[0] not in chosen)
+    if change == "a picture more":
+        (stage.folder / "new.png").write_bytes(b"new")
+        rows.append("new.png,0")
+    elif change == "another label":
+        rows[place] = rows[place][:-1] + str(1 - int(rows[place][-1]))
+    elif change == "another order":
+        rows.reverse()
+    else:
+        del rows[place]
+    table.write_text("\n".join([header, *rows]) + "\n")
+    stage.lvlm.fails_at = 99
+    with pytest.raises(InvalidInput, match="the data set changed"):
+        stage.critiquing.critique(stage.job_id)
+
+
+def test_a_file_that_stands_twice_in_the_data_set_is_asked_for_under_the_name_it_was_chosen_by(stage: _Stage):
+    with (stage.folder / "metadata.csv").open("a") as table:
+        for path in sorted(stage.folder.glob("*1.png")):
+            copy = f"0000-{path.name}"  # the explainer is not sure of it, so the other one is chosen
+            (stage.folder / copy).write_bytes(path.read_bytes())
+            table.write(f"{copy},1\n")
+    stage.critiquing.critique(stage.job_id)
+    asked = {name for batch in stage.lvlm.asked for name in batch}
+    assert any(name.endswith("1.png") for name in asked)
+    assert asked <= {entry["file_name"] for entry in stage.expected().values()}
+
+
 def test_the_same_file_is_not_both_trained_on_and_held_out(stage: _Stage):
     one = (stage.folder / "0001.png").read_bytes()
     for path in stage.folder.glob("00[0-5]?.png"):
