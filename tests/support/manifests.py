@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def violations(objects: list[Object], with_tags: bool = True) -> list[str]:
     policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
     if not any(each["spec"]["podSelector"] == {} for each in policies):
         found.append("NetworkPolicy: there is no deny-all")
+    found += _one_sided_ways(policies)
     covered = {_name(each["spec"]["podSelector"].get("matchLabels", {})) for each in policies}
     budgets = {
         _name(each["spec"]["selector"]["matchLabels"]) for each in objects if each["kind"] == "PodDisruptionBudget"
@@ -48,6 +50,26 @@ def violations(objects: list[Object], with_tags: bool = True) -> list[str]:
         if each["kind"] == "ServiceAccount" and each.get("automountServiceAccountToken") is not False:
             found.append(f"{_title(each)}: its token is mounted")
     return found
+
+
+def _one_sided_ways(policies: list[Object]) -> list[str]:
+    """Ways that one end allows and the other does not: nothing would get through."""
+    into = {way for policy in policies for way in _ways(policy, "ingress", "from")}
+    out = {(caller, called, port) for policy in policies for called, caller, port in _ways(policy, "egress", "to")}
+    return [
+        f"NetworkPolicy: {caller} to {called} on {port} is allowed at one end only"
+        for caller, called, port in sorted(into ^ out)
+    ]
+
+
+def _ways(policy: Object, direction: str, peers: str) -> Iterator[tuple[str, str, int]]:
+    """(peer, own, port) of every rule about pods of this namespace."""
+    own = _name(policy["spec"]["podSelector"].get("matchLabels", {}))
+    for rule in policy["spec"].get(direction, []):
+        for peer in rule.get(peers, []):
+            if "namespaceSelector" not in peer:
+                name = _name(peer["podSelector"]["matchLabels"])
+                yield from ((name, own, port["port"]) for port in rule["ports"])
 
 
 def _of_deployment(deployment: Object, with_tags: bool) -> list[str]:

@@ -79,6 +79,10 @@ def drop(objects: list[Object], kind: str, index: int = 0) -> None:
     objects.remove(found[index])
 
 
+def policy(objects: list[Object], name: str) -> Object:
+    return next(each for each in objects if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == name)
+
+
 def without_deny_all(objects: list[Object]) -> None:
     objects[:] = [e for e in objects if not (e["kind"] == "NetworkPolicy" and e["metadata"]["name"] == "deny-all")]
 
@@ -100,6 +104,8 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     "replicas": lambda objects: next(e for e in objects if e["kind"] == "Deployment")["spec"].update(replicas=3),
     "deny-all": without_deny_all,
     "own policy": lambda objects: drop(objects, "NetworkPolicy", -1),
+    "one-sided way": lambda objects: policy(objects, "plumbline-client")["spec"]["egress"].pop(0),
+    "closed port": lambda objects: policy(objects, "redis")["spec"]["ingress"][0].update(ports=[{"port": 1}]),
     "budget": lambda objects: drop(objects, "PodDisruptionBudget"),
     "account token": lambda objects: next(e for e in objects if e["kind"] == "ServiceAccount").pop(
         "automountServiceAccountToken"
