@@ -40,6 +40,10 @@ class Engine(Protocol):
         ------
         Unavailable, DeadlineExceeded, Overloaded
             When no answer came; never a made-up one.
+        BadModelOutput
+            When the model refused this question.
+        WrongState
+            When the engine is set up wrongly: no such model, a refused key.
         """
 
 

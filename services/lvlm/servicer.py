@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 
@@ -36,7 +37,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         specification = wire.specification_from_proto(request.specification)
         if not request.model.digest.startswith("sha256:"):
             raise InvalidInput("model.digest", "expected the digest of the model that was explained, 'sha256:<hex>'")
-        pictures = self._read_pictures(request.images, MAX_TRANSLATED)
+        pictures = await asyncio.to_thread(self._read_pictures, request.images, MAX_TRANSLATED)
         for index, picture in enumerate(pictures):
             if not picture.true_label:
                 raise InvalidInput(f"images[{index}].true_label", "empty; the rule of the true class applies")
@@ -49,7 +50,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
     async def DescribeBehavior(
         self, request: pb.DescribeBehaviorRequest, context: grpc.aio.ServicerContext
     ) -> pb.DescribeBehaviorResponse:
-        pictures = self._read_pictures(request.images, MAX_DESCRIBED)
+        pictures = await asyncio.to_thread(self._read_pictures, request.images, MAX_DESCRIBED)
         for index, picture in enumerate(pictures):
             if not picture.target_label:
                 raise InvalidInput(f"images[{index}].target_label", "empty; expected the explained class")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.common.runtime.errors import InvalidInput
 
 EVERY_CLASS = "all"
+MAX_SENTENCE_LENGTH = 2000
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class ClassSpecification:
                     f"{field}.should_matter",
                     f"class '{rule.class_name}' says neither what should matter nor what should not; expected one of the two",
                 )
+            _check_length(f"{field}.should_matter", rule.should_matter)
+            _check_length(f"{field}.should_not_matter", rule.should_not_matter)
+        _check_length("task", self.task)
 
     def check_classes(self, labels: Collection[str]) -> None:
         """Raise `InvalidInput` when a rule names a class the model does not have, or a class has no rule."""
@@ -69,3 +73,8 @@ class ClassSpecification:
         if rule is None:
             raise InvalidInput("rules", f"no rule for class '{class_name}' and none for 'all'")
         return rule
+
+
+def _check_length(field: str, text: str) -> None:
+    if len(text) > MAX_SENTENCE_LENGTH:
+        raise InvalidInput(field, f"{len(text)} characters; at most {MAX_SENTENCE_LENGTH} are taken")

@@ -15,6 +15,8 @@ from services.common.runtime.errors import InvalidInput
 
 MAX_BATCH_BYTES = 64 * 1024
 MAX_BATCH_CRITIQUES = 32
+MAX_CRITIQUE_BYTES = MAX_BATCH_BYTES - 1024
+"""Of one critique as JSON, so that it fits a batch of its own whatever the job is called."""
 
 
 class Verdict(StrEnum):
@@ -66,6 +68,11 @@ class Critique(_Message):
     verdicts: list[SegmentVerdict] = Field(default_factory=list, max_length=64)
     failure: str = Field(default="", description="why the picture FAILED; empty otherwise")
     provenance: Provenance
+
+    @property
+    def byte_count(self) -> int:
+        """Length as JSON, in bytes."""
+        return _byte_count(self)
 
 
 class CritiqueBatch(_Message):

@@ -11,13 +11,21 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from services.common.runtime.errors import BadModelOutput, DeadlineExceeded, Overloaded, ServiceError, Unavailable
+from services.common.runtime.errors import (
+    BadModelOutput,
+    DeadlineExceeded,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+    WrongState,
+)
 from services.lvlm.ports import Question
 
 _RETRY_COUNT = 2
 _BACKOFF_S = 0.5
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
 _SAMPLING_TEMPERATURE = 0.7
+_MAX_MESSAGE_LENGTH = 200
 
 
 class OpenAiEngine:
@@ -41,16 +49,26 @@ class OpenAiEngine:
         """See the port."""
         body = self._body(question)
         async with self._in_flight:
-            for attempt in range(_RETRY_COUNT + 1):
-                try:
-                    return await self._post(body)
-                except (Unavailable, Overloaded):
-                    if attempt == _RETRY_COUNT:
-                        raise
-                    await asyncio.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))
-        raise AssertionError("unreachable")
+            try:
+                return await self._post(body)
+            except BadModelOutput:
+                if "response_format" not in body:
+                    raise
+            # The server may know no schemas; the answer is read strictly all the same.
+            del body["response_format"]
+            return await self._post(body)
 
     async def _post(self, body: dict[str, Any]) -> str:
+        for attempt in range(_RETRY_COUNT + 1):
+            try:
+                return await self._post_once(body)
+            except (Unavailable, Overloaded):
+                if attempt == _RETRY_COUNT:
+                    raise
+                await asyncio.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))
+        raise AssertionError("unreachable")
+
+    async def _post_once(self, body: dict[str, Any]) -> str:
         try:
             response = await self._client.post("/chat/completions", json=body)
         except httpx.TimeoutException as error:
@@ -58,7 +76,7 @@ class OpenAiEngine:
         except httpx.HTTPError as error:
             raise Unavailable(f"the language model's server can't be reached: {type(error).__name__}") from error
         if response.status_code != httpx.codes.OK:
-            raise _refusal(response.status_code)
+            raise _refusal(response)
         try:
             content = response.json()["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError) as error:
@@ -83,12 +101,30 @@ class OpenAiEngine:
         return body
 
 
-def _refusal(status: int) -> ServiceError:
+def _refusal(response: httpx.Response) -> ServiceError:
+    """What an answer other than 200 means: about the server and its settings, or about this one question."""
+    status = response.status_code
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return WrongState(f"the language model's server refused our key (HTTP {status}); see LVLM_API_KEY_FILE")
+    if status == httpx.codes.NOT_FOUND:
+        return WrongState(
+            "the language model's server knows no such model or path (HTTP 404); see LVLM_MODEL, LVLM_BASE_URL"
+        )
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return Overloaded("the language model's server is busy (HTTP 429)")
     if status in _RETRIED_STATUS:
         return Unavailable(f"the language model's server failed (HTTP {status})")
-    return BadModelOutput(f"the language model's server refused the question (HTTP {status})")
+    return BadModelOutput(
+        f"the language model's server refused the question (HTTP {status}): {_read_message(response)}"
+    )
+
+
+def _read_message(response: httpx.Response) -> str:
+    try:
+        message = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = response.text
+    return str(message)[:_MAX_MESSAGE_LENGTH]
 
 
 def _data_uri(image: Image.Image) -> str:

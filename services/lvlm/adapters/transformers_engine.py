@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from services.common.runtime.errors import DeadlineExceeded, Overloaded
+from services.common.runtime.errors import BadModelOutput, DeadlineExceeded, Overloaded
 from services.lvlm.ports import Question
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,9 @@ class TransformersEngine:
         self.model_id = model_id
         self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         self._processor.tokenizer.padding_side = "left"
+        # A tokenizer serves one thread at a time, and the processor's is the engine's.
+        self._counting_tokenizer = copy.deepcopy(self._processor.tokenizer)
+        self._render_chat(Question("?"))  # a folder without a chat template fails now, not at the first question
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         model = AutoModelForImageTextToText.from_pretrained(
@@ -80,7 +83,10 @@ class TransformersEngine:
             When too many questions wait.
         DeadlineExceeded
             When the turn did not come in time.
+        BadModelOutput
+            When question and answer don't fit the model's context.
         """
+        self._check_length(question)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(
                 f"{len(self._waiting)} questions wait for the language model; at most {self._max_waiting} may"
@@ -92,6 +98,12 @@ class TransformersEngine:
             return await asyncio.wait_for(waiting.answer, self._timeout_s)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the language model did not answer in {self._timeout_s:.0f} s") from error
+
+    def _check_length(self, question: Question) -> None:
+        most = self._counting_tokenizer.model_max_length
+        count = len(self._counting_tokenizer(question.text)["input_ids"]) + question.max_new_tokens
+        if count > most:
+            raise BadModelOutput(f"question and answer come to {count} tokens; the model's context has {most}")
 
     async def _run(self) -> None:
         while True:
@@ -115,12 +127,12 @@ class TransformersEngine:
                     waiting.answer.set_result(answer)
 
     def _take_batch(self) -> list[_Waiting]:
-        """The largest group that can run together; questions whose callers have gone are dropped."""
+        """The oldest question and those that can run with it; questions whose callers have gone are dropped."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        groups: dict[tuple[int, int, int, int], list[_Waiting]] = defaultdict(list)
-        for waiting in self._waiting:
-            groups[waiting.batch_key].append(waiting)
-        batch = max(groups.values(), key=len, default=[])[: self._max_batch]
+        if not self._waiting:
+            return []
+        key = self._waiting[0].batch_key
+        batch = [waiting for waiting in self._waiting if waiting.batch_key == key][: self._max_batch]
         taken = {id(waiting) for waiting in batch}
         self._waiting = [waiting for waiting in self._waiting if id(waiting) not in taken]
         return batch

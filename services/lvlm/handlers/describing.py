@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.common.runtime.errors import BadModelOutput
 from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture, summarise
 from services.lvlm.domain.prompts import DESCRIBE, PromptProfile
 from services.lvlm.handlers.together import all_or_none
@@ -28,13 +29,15 @@ class Describing:
 
     async def _describe(self, picture: ExplainedPicture) -> DescribedPicture:
         masks = [segment.mask for segment in picture.segments]
-        text = await self._engine.answer(
-            Question(
-                self._profile.render_text(DESCRIBE, len(masks)),
-                self._profile.render_images(DESCRIBE, picture.pixels, masks),
-                self._profile.prompts[DESCRIBE].max_new_tokens,
-                seed=self._seed,
-            )
+        question = Question(
+            self._profile.render_text(DESCRIBE, len(masks)),
+            self._profile.render_images(DESCRIBE, picture.pixels, masks),
+            self._profile.prompts[DESCRIBE].max_new_tokens,
+            seed=self._seed,
         )
+        try:
+            text = await self._engine.answer(question)
+        except BadModelOutput:
+            text = ""  # a refusal is one picture's: it counts as unreadable
         shares = {number: segment.share for number, segment in enumerate(picture.segments, start=1)}
         return DescribedPicture(picture.image_id, picture.target_label, shares, text.strip())

@@ -11,6 +11,7 @@ import numpy as np
 from services.common.runtime.errors import BadModelOutput, WrongState
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.critique import (
+    MAX_CRITIQUE_BYTES,
     Critique,
     Provenance,
     RleMask,
@@ -28,7 +29,7 @@ from services.lvlm.ports import CritiqueSink, Engine, Question
 log = logging.getLogger(__name__)
 
 ATTEMPT_COUNT = 3
-"""Critic and judge are asked again this often in all when the judge's answer can't be read; then the picture FAILED."""
+"""Critic and judge are asked this often in all when they refuse or the judge's answer can't be read; then the picture FAILED."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Translating:
             for rule, picture in zip(rules, pictures, strict=True)
         )
         if job_id and self._sink is not None:
+            critiques = [_fit(critique) for critique in critiques]
             await self._sink.publish(split_into_batches(job_id, critiques))
         return critiques
 
@@ -95,14 +97,14 @@ class Translating:
         rule = ClassRule(picture.true_label, rule.should_matter, rule.should_not_matter)
         reasons, failure, verdicts = "", "", [Verdict.FAILED] * count
         for attempt in range(ATTEMPT_COUNT):
-            reasons = await self._ask_critic(task, rule, picture, attempt)
-            answer = await self._ask_judge(task, rule, reasons, count, attempt)
             try:
+                reasons = await self._ask_critic(task, rule, picture, attempt)
+                answer = await self._ask_judge(task, rule, reasons, count, attempt)
                 verdicts, failure = read_verdicts(answer, count), ""
                 break
             except BadModelOutput as error:
                 failure = error.message
-                log.info("judge unreadable", extra={"attempt": attempt, "segment_count": count})
+                log.info("no verdict", extra={"attempt": attempt, "segment_count": count})
         return Critique(
             image_id=picture.image_id,
             image_digest=picture.image_digest,
@@ -136,6 +138,14 @@ class Translating:
                 attempt=attempt,
             )
         )
+
+
+def _fit(critique: Critique) -> Critique:
+    """`critique`, or its failure when its masks are too ragged to travel: one picture must not hold up the rest."""
+    if critique.byte_count <= MAX_CRITIQUE_BYTES:
+        return critique
+    told = f"{critique.byte_count} bytes with its masks; at most {MAX_CRITIQUE_BYTES} can be delivered"
+    return critique.model_copy(update={"verdicts": [], "failure": told, "reasons": ""})
 
 
 def _judged(segment: Segment, verdict: Verdict) -> SegmentVerdict:

@@ -1,9 +1,11 @@
 """Critic and judge: asked in order, asked again when unreadable, and honest when they fail."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from services.common.runtime.errors import InvalidInput, Unavailable, WrongState
+from services.common.runtime.errors import BadModelOutput, InvalidInput, Unavailable, WrongState
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.critique import Verdict
 from services.common.vision.explanation import Segment
@@ -58,6 +60,36 @@ async def test_judge_that_stays_unreadable_fails_its_picture_and_no_other():
         assert {verdict.verdict for verdict in critique.verdicts} == {Verdict.FAILED}
         assert critique.failure
     assert len(engine.questions) == 2 * 2 * ATTEMPT_COUNT
+
+
+async def test_refused_question_fails_its_picture_and_no_other():
+    def refuse_first(question):
+        if question.images and question.images[0].getpixel((0, 0)) != (0, 0, 0):
+            raise BadModelOutput("content filter")
+        return '{"1":"CORE","2":"CORE"}' if question.schema else "words"
+
+    refused = replace(picture("a"), pixels=np.full((8, 8), 255, np.uint8))
+    translated = await translating(ScriptedEngine(refuse_first)).translate(
+        DIGEST, SPECIFICATION, [refused, picture("b")]
+    )
+    assert [critique.failure for critique in translated] == ["content filter", ""]
+    assert {verdict.verdict for verdict in translated[0].verdicts} == {Verdict.FAILED}
+
+
+async def test_critique_too_large_to_travel_fails_and_the_rest_is_delivered():
+    ragged = np.random.default_rng(0).random((640, 640)) < 0.5
+    large = replace(
+        picture("a"),
+        pixels=np.zeros(ragged.shape, np.uint8),
+        segments=(Segment(1, 0.5, ragged), Segment(2, 0.5, ~ragged)),
+    )
+    sink = ListSink()
+    engine = ScriptedEngine(lambda question: '{"1":"SPURIOUS","2":"CORE"}' if question.schema else "words")
+    await translating(engine, sink).translate(DIGEST, SPECIFICATION, [large, picture("b")], "job")
+    first, second = sink.batches[0].critiques
+    assert "can be delivered" in first.failure
+    assert first.verdicts == []
+    assert [verdict.verdict for verdict in second.verdicts] == [Verdict.SPURIOUS, Verdict.CORE]
 
 
 async def test_engine_that_is_away_fails_the_call_and_delivers_nothing():
