@@ -34,13 +34,14 @@ from plumbline.client import Client
 from plumbline.report import Truth, collect, render
 from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
-from plumbline.stack.control import tied_stack
+from plumbline.stack.control import find_supervisor, tied_stack
 from plumbline.stack.layout import StackLayout
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.trainer.domain.selection import split_rows
 
 SPECIFICATION = Path(__file__).parent / "specification.yaml"
 NAME = "digits"
+BUNDLE = "shortcut-model"
 JOB_TIMEOUT_S = 1800
 GROUPS = ("all", "square tells the truth", "square lies", "square lies, worst class")
 
@@ -73,11 +74,10 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     started = time.monotonic()
     state = arguments.state.resolve()
-    shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(parents=True)
+    _clear(state)
     plan = QUICK if arguments.quick else PLANS[arguments.data]
     splits = load_splits(arguments.data, MNIST, arguments.seed)
-    bundle = state / "shortcut-model"
+    bundle = state / BUNDLE
     model = _train(splits, plan, arguments.seed, bundle)
     console.print("starting Redis, Triton, explainer, LVLM service, trainer and worker")
     with tied_stack(state) as layout:
@@ -96,6 +96,19 @@ def main() -> None:
     console.print(
         f"to go on with what it left: plumbline --state {arguments.state} up", highlight=False, soft_wrap=True
     )
+
+
+def _clear(state: Path) -> None:
+    """Make room for a run: what an earlier demo left goes, anything else is let be."""
+    end = time.monotonic() + 30
+    while find_supervisor(state):  # of a demo that was killed a moment ago
+        if time.monotonic() > end:
+            raise SystemExit(f"a stack runs in {state}; end it first: plumbline --state {state} down")
+        time.sleep(0.2)
+    if state.exists() and any(state.iterdir()) and not (state / BUNDLE).exists():
+        raise SystemExit(f"--state {state}: holds something else than a demo; name an empty or new folder")
+    shutil.rmtree(state, ignore_errors=True)
+    (state / BUNDLE).mkdir(parents=True)
 
 
 def _run(
@@ -118,7 +131,9 @@ def _run(
             )
         )
         alignment = follow(console, client.watch(alignment.job_id, JOB_TIMEOUT_S))
-        console.print(f"[bold]{state_name(alignment)}[/]: {alignment.reason}", highlight=False, soft_wrap=True)
+        console.print(f"{state_name(alignment)}: {alignment.reason}", markup=False, highlight=False, soft_wrap=True)
+        if state_name(alignment) not in ("PUBLISHED", "REJECTED"):
+            raise SystemExit(f"the job did not come to a decision; logs are in {layout.logs}")
         truth = _measure(client, layout, splits, known, plan, seed, alignment, model)
         with console.status("writing the report"):
             page = render(collect(client, alignment.job_id), _tell(truth))

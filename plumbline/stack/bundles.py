@@ -16,10 +16,12 @@ def store_bundle(store: Path, name: str, folder: Path) -> tuple[str, str]:
         When the folder is no model bundle.
     """
     # Here and not above: these bring torch along, which a command like `jobs` need not wait for.
-    from services.common.runtime.artifact_store import ArtifactStore
-    from services.common.runtime.errors import AlreadyExists, ServiceError
-    from services.common.vision.model_bundle import bundle_digest
-
+    try:
+        from services.common.runtime.artifact_store import ArtifactStore
+        from services.common.runtime.errors import AlreadyExists, ServiceError
+        from services.common.vision.model_bundle import bundle_digest
+    except ImportError as error:
+        raise PlumblineError(f"{error.name} is missing: pip install 'plumbline[local]'") from error
     try:
         digest = bundle_digest(folder)
         path = f"models/{name}/{digest.removeprefix('sha256:')}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,26 +18,37 @@ from plumbline.stack.layout import SOURCE_ROOT, StackLayout
 from plumbline.stack.processes import tail
 from plumbline.stack.supervisor import READY_TIMEOUT_S
 
-_STOP_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 120.0  # more than all children's patience together
 _POLL_S = 0.1
 
 
 def find_stack(state: Path) -> StackLayout | None:
-    """The stack that runs in `state`, if any."""
-    content = _read(state)
-    if content is None or not psutil.pid_exists(content["supervisor"]):
+    """The stack that serves in `state`, if any."""
+    content, supervisor = _read(state), find_supervisor(state)
+    if content is None or supervisor is None or not content["is_serving"]:
         return None
     values = {field.name: content[field.name] for field in fields(StackLayout)}
     return StackLayout(**values | {"state": Path(values["state"])})
 
 
 def start_stack(state: Path, on_wait: Callable[[], None] = lambda: None) -> StackLayout:
-    """Start a stack that outlives this process; returns when it serves. A running one is returned as it is."""
+    """Start a stack that outlives this process; returns when it serves. A running one is returned as it is.
+
+    Raises
+    ------
+    RuntimeError
+        When a part does not start; its last log lines are in the message, and nothing is left running.
+    """
     running = find_stack(state)
     if running:
         return running
     supervisor = _launch(state, is_tied=False)
-    return _wait_for_stack(state, supervisor, on_wait)
+    try:
+        return _wait_for_stack(state, supervisor, on_wait)
+    except BaseException:
+        supervisor.terminate()
+        supervisor.wait(_STOP_TIMEOUT_S)
+        raise
 
 
 @contextmanager
@@ -59,24 +69,44 @@ def tied_stack(state: Path, on_wait: Callable[[], None] = lambda: None) -> Itera
 
 
 def stop_stack(state: Path) -> bool:
-    """End the stack in `state`; False when none runs."""
-    content = _read(state)
-    if content is None or not psutil.pid_exists(content["supervisor"]):
+    """End the stack in `state`, also one that is just starting; False when none runs."""
+    supervisor = find_supervisor(state)
+    if supervisor is None:
         return False
-    supervisor = psutil.Process(content["supervisor"])
-    os.kill(supervisor.pid, signal.SIGTERM)
-    supervisor.wait(_STOP_TIMEOUT_S)
+    supervisor.terminate()
+    try:
+        supervisor.wait(_STOP_TIMEOUT_S)
+    except psutil.TimeoutExpired as error:
+        raise RuntimeError(f"the stack in {state} did not end in {_STOP_TIMEOUT_S:.0f} s") from error
     return True
 
 
+def find_supervisor(state: Path) -> psutil.Process | None:
+    """The process that owns the stack in `state`. A file that a lost supervisor left does not name a stranger with its pid."""
+    content = _read(state)
+    if content is None:
+        return None
+    try:
+        process = psutil.Process(content["supervisor"])
+        is_same = process.create_time() == content["supervisor_started_at"]
+        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
 def _read(state: Path) -> dict | None:
-    path = state / "stack.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    """What the supervisor told of itself; None when it told nothing that can be read."""
+    try:
+        content = json.loads((state / "stack.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return content if {"supervisor", "supervisor_started_at", "is_serving"} <= set(content) else None
 
 
 def _launch(state: Path, is_tied: bool) -> subprocess.Popen[bytes]:
     state.mkdir(parents=True, exist_ok=True)
-    arguments = [sys.executable, "-m", "plumbline.stack.supervisor", "--state", str(state)]
+    # -P: a folder `services` or `plumbline` where the user happens to stand is not ours.
+    arguments = [sys.executable, "-P", "-m", "plumbline.stack.supervisor", "--state", str(state.resolve())]
     with (state / "supervisor.log").open("wb") as log:
         return subprocess.Popen(
             [*arguments, *(["--tied"] if is_tied else [])],
@@ -84,18 +114,17 @@ def _launch(state: Path, is_tied: bool) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=SOURCE_ROOT,
+            env=os.environ | {"PYTHONPATH": str(SOURCE_ROOT)},
         )
 
 
 def _wait_for_stack(state: Path, supervisor: subprocess.Popen[bytes], on_wait: Callable[[], None]) -> StackLayout:
     end = time.monotonic() + READY_TIMEOUT_S + 10
     while True:
-        content = _read(state)
-        if content and content["supervisor"] == supervisor.pid:
-            layout = find_stack(state)
-            if layout:
-                return layout
+        owner = find_supervisor(state)
+        layout = find_stack(state) if owner and owner.pid == supervisor.pid else None
+        if layout:
+            return layout
         if supervisor.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"the stack did not start:\n{tail(state / 'supervisor.log')}")
         on_wait()

@@ -1,6 +1,6 @@
 """Which processes make the local stack, with which settings, and where they write.
 
-<state>/stack.json      addresses and pids of the running stack
+<state>/stack.json      addresses and pids of the stack, and whether it serves yet
 <state>/log/            one log per process
 <state>/store/          the artifact store
 <state>/models/         Triton's model repository
@@ -20,6 +20,8 @@ from plumbline.stack.redis import redis_command
 from plumbline.stack.triton import triton_command
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
+_OUTWARD_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"}
+"""How to reach a language model's server outside; only the LVLM service speaks to one."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,11 @@ class StackLayout:
 
     def _lvlm_environment(self) -> dict[str, str]:
         # An engineer who runs `plumbline up` with LVLM_* set gets that engine; everything else has its default: nano.
-        chosen = {name: value for name, value in os.environ.items() if name.startswith("LVLM_")}
+        chosen = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("LVLM_") or name.upper() in _OUTWARD_VARIABLES
+        }
         return chosen | {"LVLM_LISTEN": self.lvlm, "LVLM_BROKER_URL": self.broker_url}
 
     def _trainer_environment(self) -> dict[str, str]:
@@ -100,7 +106,7 @@ class StackLayout:
         # Two cores at home: more threads than that only wait for each other.
         environment = environment | {"PYTHONPATH": str(SOURCE_ROOT), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "2"}
         return Command(
-            "-".join([name, *arguments]), [sys.executable, "-m", f"services.{name}", *arguments], environment
+            "-".join([name, *arguments]), [sys.executable, "-P", "-m", f"services.{name}", *arguments], environment
         )
 
 

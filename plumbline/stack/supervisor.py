@@ -19,6 +19,7 @@ from pathlib import Path
 
 import filelock
 import grpc
+import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from plumbline.stack.layout import StackLayout
@@ -37,6 +38,7 @@ class Supervisor:
     def __init__(self, layout: StackLayout) -> None:
         self._layout = layout
         self._children: list[Child] = []
+        self._is_serving = False
         self._stop = threading.Event()
 
     def request_stop(self) -> None:
@@ -44,14 +46,19 @@ class Supervisor:
         self._stop.set()
 
     def run(self) -> None:
-        """Start everything, publish stack.json, keep children up until a stop is asked for."""
+        """Start everything, tell in stack.json how it stands, keep children up until a stop is asked for."""
         try:
+            self._publish()
             self._children = [start(command, self._layout.logs) for command in self._layout.commands()]
             self._wait_ready()
-            if not self._stop.is_set():
-                self._publish()
+            self._is_serving = not self._stop.is_set()
+            self._publish()
             while not self._stop.wait(_POLL_S):
                 self._revive()
+        except RuntimeError as error:
+            # Before the children are ended, which takes a while: whoever waits for us reads the log.
+            log.error("%s", error)
+            raise
         finally:
             (self._layout.state / "stack.json").unlink(missing_ok=True)
             stop(self._children)
@@ -87,6 +94,8 @@ class Supervisor:
         pids = {child.command.name: child.process.pid for child in self._children}
         content = {key: str(value) for key, value in asdict(self._layout).items()} | {
             "supervisor": os.getpid(),
+            "supervisor_started_at": psutil.Process().create_time(),
+            "is_serving": self._is_serving,
             "pids": pids,
         }
         aside = self._layout.state / "stack.partial.json"
@@ -96,7 +105,8 @@ class Supervisor:
 
 def is_serving(address: str) -> bool:
     """Whether the gRPC server at `address` says that it serves."""
-    with grpc.insecure_channel(address) as channel:
+    # A proxy that the environment names is for the world outside.
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1.0)
         except grpc.RpcError:
@@ -124,8 +134,8 @@ def main() -> None:
         threading.Thread(target=_wait_for_end_of_input, args=(supervisor,), daemon=True).start()
     try:
         supervisor.run()
-    except RuntimeError as error:
-        sys.exit(str(error))
+    except RuntimeError:
+        sys.exit(1)
 
 
 def _wait_for_end_of_input(supervisor: Supervisor) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from plumbline.stack.control import find_stack
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -35,7 +37,7 @@ def test_killed_demo_leaves_no_process_and_runs_again(tmp_path):
     state = tmp_path / "demo"
     killed = start_demo(state)
     end = time.monotonic() + 120
-    while not (state / "stack.json").is_file():
+    while find_stack(state) is None:
         assert killed.poll() is None, killed.stdout.read()
         assert time.monotonic() < end
         time.sleep(0.1)
