@@ -6,6 +6,7 @@ reply = client.explain("digits", [("seven", Path("seven.png").read_bytes())])
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
@@ -24,10 +25,12 @@ from plumbline.trainer.v1 import trainer_service_pb2_grpc as trainer_rpc
 MAX_MESSAGE_BYTES = 64 * 2**20
 EXPLAIN_CHUNK = 64
 PREDICT_CHUNK = 256
-DESCRIBE_CHUNK = 256
 CRITIQUE_PAGE = 200
 _CALL_TIMEOUT_S = 120.0
 _PUBLISH_TIMEOUT_S = 300.0
+_CHUNK_BYTES = 32 * 2**20
+_REFUSED = re.compile(r"images\[(\d+)\]")
+_LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 Reply = TypeVar("Reply")
 NamedImage = tuple[str, bytes]
@@ -38,11 +41,7 @@ class Client(AbstractContextManager):
     """Calls to the services at three addresses (host:port). Every call has a deadline and raises `PlumblineError`."""
 
     def __init__(self, explainer: str, lvlm: str, trainer: str) -> None:
-        options = [
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ]
-        self._channels = [grpc.insecure_channel(address, options=options) for address in (explainer, lvlm, trainer)]
+        self._channels = [_open_channel(address) for address in (explainer, lvlm, trainer)]
         self._explainer = explainer_rpc.ExplainerServiceStub(self._channels[0])
         self._lvlm = lvlm_rpc.LvlmServiceStub(self._channels[1])
         self._trainer = trainer_rpc.TrainerServiceStub(self._channels[2])
@@ -64,11 +63,12 @@ class Client(AbstractContextManager):
 
     def predict(self, name: str, images: Sequence[NamedImage], version: int = 0) -> list[vision_pb2.Prediction]:
         """Predictions of any number of pictures, in order; version 0 is the champion."""
-        predictions: list[vision_pb2.Prediction] = []
-        for chunk in _chunks(images, PREDICT_CHUNK):
+
+        def ask(chunk: Sequence[NamedImage]) -> Sequence[vision_pb2.Prediction]:
             request = explainer_pb.PredictRequest(model=_version(name, version), images=_images(chunk))
-            predictions += self._call("explainer", self._explainer.Predict, request).predictions
-        return predictions
+            return self._call("explainer", self._explainer.Predict, request).predictions
+
+        return [prediction for chunk in _chunks(images, PREDICT_CHUNK) for prediction in _ask(ask, chunk)]
 
     def explain(
         self,
@@ -80,16 +80,19 @@ class Client(AbstractContextManager):
         with_overlay: bool = False,
     ) -> tuple[vision_pb2.ModelVersion, list[explainer_pb.Explanation]]:
         """Explanations of any number of pictures, in order, and which version gave them."""
-        explanations: list[explainer_pb.Explanation] = []
         model = _version(name, version)
-        for chunk in _chunks(images, EXPLAIN_CHUNK):
+
+        def ask(chunk: Sequence[NamedImage]) -> Sequence[explainer_pb.Explanation]:
+            nonlocal model
             request = explainer_pb.ExplainRequest(
                 model=model, images=_images(chunk), target_label=target_label, method=method, with_overlay=with_overlay
             )
             reply = self._call("explainer", self._explainer.Explain, request)
             # The champion may change between chunks: later ones ask for the version that answered the first.
             model = reply.model
-            explanations += reply.explanations
+            return reply.explanations
+
+        explanations = [answer for chunk in _chunks(images, EXPLAIN_CHUNK) for answer in _ask(ask, chunk)]
         return model, explanations
 
     def describe(
@@ -169,6 +172,19 @@ def explained_images(
     ]
 
 
+def _open_channel(address: str) -> grpc.Channel:
+    options: list[tuple[str, object]] = [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # A service's name may stand for many pods.
+        ("grpc.lb_policy_name", "round_robin"),
+    ]
+    if address.startswith(_LOOPBACK):
+        # A proxy that the environment names is for the world outside.
+        options.append(("grpc.enable_http_proxy", 0))
+    return grpc.insecure_channel(address, options=options)
+
+
 def _version(name: str, version: int) -> vision_pb2.ModelVersion:
     return vision_pb2.ModelVersion(name=name, version=version)
 
@@ -177,6 +193,32 @@ def _images(images: Sequence[NamedImage]) -> list[vision_pb2.Image]:
     return [vision_pb2.Image(id=name, data=data) for name, data in images]
 
 
-def _chunks(items: Sequence[NamedImage], size: int) -> Iterator[Sequence[NamedImage]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _chunks(images: Sequence[NamedImage], most: int) -> Iterator[list[NamedImage]]:
+    """`images` in order, as many at a time as a request may hold; one that is too large alone stands alone."""
+    chunk: list[NamedImage] = []
+    size_bytes = 0
+    for image in images:
+        if chunk and (len(chunk) == most or size_bytes + len(image[1]) > _CHUNK_BYTES):
+            yield chunk
+            chunk, size_bytes = [], 0
+        chunk.append(image)
+        size_bytes += len(image[1])
+    if chunk:
+        yield chunk
+
+
+def _ask(ask: Callable[[Sequence[NamedImage]], Sequence[Reply]], chunk: Sequence[NamedImage]) -> list[Reply]:
+    """Answers to a chunk; one that comes to more than a message or a service takes is asked in halves.
+
+    A refusal names the picture: its place in the chunk means nothing to the caller.
+    """
+    try:
+        return list(ask(chunk))
+    except PlumblineError as error:
+        if error.code == "RESOURCE_EXHAUSTED" and len(chunk) > 1:
+            half = len(chunk) // 2
+            return _ask(ask, chunk[:half]) + _ask(ask, chunk[half:])
+        refused = _REFUSED.search(error.field)
+        if refused and int(refused[1]) < len(chunk):
+            raise PlumblineError(f"{chunk[int(refused[1])][0]}: {error}", error.code, error.field) from error
+        raise

@@ -19,6 +19,17 @@ from plumbline.errors import PlumblineError
 _RULE_KEYS = ("should_matter", "should_not_matter")
 
 
+class _TextLoader(yaml.BaseLoader):
+    """Takes every word as it stands: a class may be called `no` or `01`. A name that comes twice is an error, not the last one's."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        names = [self.construct_object(key) for key, _ in node.value]
+        for (key, _), name in zip(node.value, names, strict=True):
+            if names.count(name) > 1:
+                raise yaml.MarkedYAMLError(problem=f"'{name}' stands twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_specification(path: Path) -> vision_pb2.ClassSpecification:
     """Read a specification file.
 
@@ -29,9 +40,9 @@ def load_specification(path: Path) -> vision_pb2.ClassSpecification:
         these classes, is for the services to say.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PlumblineError(f"{path}: there is no such file") from error
+        content = yaml.load(path.read_text(encoding="utf-8"), _TextLoader)
+    except OSError as error:
+        raise PlumblineError(f"{path}: {error.strerror}; expected a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PlumblineError(f"{path}: not YAML: {error}") from error
     content = _expect_mapping(path, "the file", content, ("task", "classes"))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from plumbline.cli.session import Session, console, failures_told
 from plumbline.cli.watching import follow, state_name
-from plumbline.client import Client, explained_images
+from plumbline.client import Client, NamedImage, explained_images
 from plumbline.errors import PlumblineError
 from plumbline.report import collect, render
 from plumbline.specification import load_specification
@@ -26,7 +29,7 @@ models_app = typer.Typer(invoke_without_command=True, help="List the served mode
 app.add_typer(models_app, name="models")
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
-Version = Annotated[int, typer.Option("--version", help="Version of the model; 0 is the champion.")]
+Version = Annotated[int, typer.Option("--version", min=0, help="Version of the model; 0 is the champion.")]
 Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files.", exists=True, dir_okay=False)]
 
 
@@ -70,9 +73,11 @@ def align(
     data: Annotated[str, typer.Option(help="Data set: a folder below the data root, with metadata.csv.")],
     model: Model = "",
     version: Version = 0,
-    images_per_class: Annotated[int, typer.Option(help="Pictures critiqued per class; 0: 40.")] = 0,
-    epochs: Annotated[int, typer.Option(help="Passes over the training pictures; 0: the trainer's default.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of selection and training.")] = 0,
+    images_per_class: Annotated[int, typer.Option(min=0, max=10_000, help="Pictures critiqued per class; 0: 40.")] = 0,
+    epochs: Annotated[
+        int, typer.Option(min=0, max=200, help="Passes over the training pictures; 0: the trainer's default.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of selection and training.")] = 0,
     key: Annotated[str, typer.Option(help="Idempotency key; the same key files one job.")] = "",
     is_watched: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the job to its end.")] = True,
 ) -> None:
@@ -110,7 +115,8 @@ def jobs(
         table = Table("job", "state", "model", "filed", "why")
         for job in client.jobs():
             filed = job.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
-            table.add_row(job.job_id, state_name(job), f"{job.model.name} {job.model.version}", filed, job.reason)
+            model = f"{job.model.name} {job.model.version}"
+            table.add_row(job.job_id, state_name(job), model, filed, escape(job.reason))
         console.print(table)
 
 
@@ -121,22 +127,25 @@ def explain(
     model: Model = "",
     version: Version = 0,
     target: Annotated[str, typer.Option(help="Class to explain; default: the predicted one.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for PNGs of picture, map and segments.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for PNGs of picture, map and segments.")
+    ] = None,
 ) -> None:
     """Classify pictures and show where the evidence lies."""
     with failures_told(), context.obj.client() as client:
         name = model or _only_model(client)
-        named = [(path.name, path.read_bytes()) for path in images]
-        answered, explanations = client.explain(name, named, version, target, with_overlay=out is not None)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        answered, explanations = client.explain(name, _named(images), version, target, with_overlay=out is not None)
         table = Table("picture", "says", "probability", "explained", "segments (share of the positive evidence)")
         for explanation in explanations:
             prediction = explanation.prediction
             shares = ", ".join(f"{segment.index}: {segment.share:.2f}" for segment in explanation.segments)
             row = [explanation.image_id, prediction.label, f"{max(prediction.probabilities):.3f}"]
-            table.add_row(*row, explanation.target_label, shares or "none")
+            table.add_row(*map(escape, row), escape(explanation.target_label), shares or "none")
             if out is not None:
-                out.mkdir(parents=True, exist_ok=True)
-                (out / f"{Path(explanation.image_id).stem}.explained.png").write_bytes(explanation.overlay_png)
+                name = explanation.image_id.replace("/", "_")
+                (out / f"{name}.explained.png").write_bytes(explanation.overlay_png)
         console.print(table)
         console.print(f"{answered.name} version {answered.version}, {answered.digest}", highlight=False)
 
@@ -145,16 +154,17 @@ def explain(
 def describe(context: typer.Context, images: Images, model: Model = "", version: Version = 0) -> None:
     """Say in words what the model's decisions about pictures rest on."""
     with failures_told(), context.obj.client() as client:
-        named = [(path.name, path.read_bytes()) for path in images]
+        named = _named(images)
         answered, explanations = client.explain(model or _only_model(client), named, version)
         explained = explained_images(named, explanations)
         if not explained:
             raise PlumblineError("no picture shows positive evidence for its class: nothing to describe")
         reply = client.describe(answered, explained)
         for description in reply.images:
-            console.print(f"[bold]{description.image_id}[/] (says {description.target_label}): {description.text}")
+            told = f"{description.image_id} (says {description.target_label}): {description.text}"
+            console.print(told, markup=False, highlight=False)
         for behaviour in reply.classes:
-            console.print(behaviour.text)
+            console.print(behaviour.text, markup=False, highlight=False)
 
 
 @models_app.callback()
@@ -185,20 +195,30 @@ def add_model(
         with console.status("loading and checking the model"):
             served = client.publish(name, path, champions[0] if champions else 0, f"add-{digest}")
         console.print(f"{served.name} version {served.version}, {served.digest}", highlight=False)
+        newest = max(champions, default=0)
+        if newest > served.version:
+            console.print(f"the same bundle was added before; the champion stays version {newest}", highlight=False)
 
 
 @app.command()
 def report(
     context: typer.Context,
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(dir_okay=False, help="The page to write.")] = Path("report.html"),
 ) -> None:
     """Write a job's report as one self-contained HTML page."""
     with failures_told(), context.obj.client() as client:
         with console.status("asking the services"):
             page = render(collect(client, job_id))
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
         console.print(f"wrote {out}", highlight=False)
+
+
+def _named(paths: Sequence[Path]) -> list[NamedImage]:
+    """Each picture with its file's name, or with the whole path where two files share the name."""
+    names = Counter(path.name for path in set(paths))
+    return [(path.name if names[path.name] == 1 else str(path), path.read_bytes()) for path in dict.fromkeys(paths)]
 
 
 def _only_model(client: Client) -> str:
@@ -209,6 +229,6 @@ def _only_model(client: Client) -> str:
 
 
 def _print_end(alignment: trainer_pb.Alignment) -> None:
-    console.print(f"[bold]{state_name(alignment)}[/]: {alignment.reason}", highlight=False, soft_wrap=True)
+    console.print(f"{state_name(alignment)}: {alignment.reason}", markup=False, highlight=False, soft_wrap=True)
     if alignment.published.version:
         console.print(f"{alignment.published.name} version {alignment.published.version} is served", highlight=False)

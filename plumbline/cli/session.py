@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from plumbline.client import Client
 from plumbline.errors import PlumblineError
@@ -32,7 +33,7 @@ class Session:
         """The running local stack, or a `PlumblineError` that says how to start one."""
         layout = find_stack(self.state)
         if layout is None:
-            raise PlumblineError(f"no stack runs in {self.state}; start one with `plumbline up`, or give addresses")
+            raise PlumblineError(f"no stack serves in {self.state}; start one with `plumbline up`")
         return layout
 
     def client(self) -> Client:
@@ -48,6 +49,6 @@ def failures_told() -> Iterator[None]:
     """Print an expected failure in one line and leave with status 1; a bug keeps its stack."""
     try:
         yield
-    except (PlumblineError, RuntimeError) as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    except (PlumblineError, RuntimeError, OSError) as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -15,6 +15,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 DESCRIBED_PER_CLASS = 12
+MAX_DESCRIBED = 256  # what one call takes
 SHOWN_COUNT = 10
 
 
@@ -51,8 +52,9 @@ def collect(client: Client, job_id: str) -> JobReport:
     """
     job = client.job(job_id)
     critiqued = list(client.critiques(job_id))
-    shown = _pick(critiqued, max(1, SHOWN_COUNT // max(1, len(_by_class(critiqued)))))[:SHOWN_COUNT]
-    described = _pick(critiqued, DESCRIBED_PER_CLASS)
+    class_count = max(1, len(_by_class(critiqued)))
+    shown = _pick(critiqued, max(1, SHOWN_COUNT // class_count))[:SHOWN_COUNT]
+    described = _pick(critiqued, max(1, min(DESCRIBED_PER_CLASS, MAX_DESCRIBED // class_count)))[:MAX_DESCRIBED]
     before = after = None
     if critiqued:
         before = _view(client, job.model.name, job.model.version, described, shown)

@@ -6,7 +6,7 @@ import base64
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from plumbline.common.v1 import critique_pb2
 
@@ -26,8 +26,7 @@ def png_uri(data: bytes) -> str:
 
 def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
     """The picture with each judged segment tinted in its verdict's colour, as a data URI."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    rgb = np.asarray(picture, dtype=np.float32) * 0.75
+    rgb = np.asarray(_open(data), dtype=np.float32) * 0.75
     for verdict in critique.verdicts:
         mask = decode_rle(verdict.mask.counts, verdict.mask.height_px, verdict.mask.width_px)
         if mask.shape == rgb.shape[:2]:
@@ -37,7 +36,7 @@ def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
 
 def draw_picture(data: bytes) -> str:
     """The picture, enlarged without smoothing, as a data URI."""
-    return _enlarged(Image.open(io.BytesIO(data)).convert("RGB"))
+    return _enlarged(_open(data))
 
 
 def decode_rle(counts: str, height_px: int, width_px: int) -> np.ndarray:
@@ -54,6 +53,15 @@ def decode_rle(counts: str, height_px: int, width_px: int) -> np.ndarray:
             value = shift = 0
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape((width_px, height_px)).T
+
+
+def _open(data: bytes) -> Image.Image:
+    """The picture as the services see it: upright, deep greys scaled to 255."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if picture.mode in ("I", "I;16"):
+        deep = np.asarray(picture, dtype=np.float64)
+        picture = Image.fromarray(np.round(deep * (255.0 / max(deep.max(), 1.0))).astype(np.uint8))
+    return picture.convert("RGB")
 
 
 def _enlarged(picture: Image.Image) -> str:

@@ -36,6 +36,7 @@ def test_sentences_arrive_class_by_class(tmp_path):
         ("task: Read.\nclasses: {3: {should_matter: [x]}}", "classes.3.should_matter"),
         ("task: Read.\nclasses: {3: the bows}", "classes.3"),
         ("task: Read.\nclases: {}", "clases"),
+        ("task: Read.\nclasses:\n  a: {should_matter: x}\n  a: {should_matter: y}", "'a' stands twice"),
     ],
 )
 def test_fault_is_named(tmp_path, text, told):
@@ -43,9 +44,16 @@ def test_fault_is_named(tmp_path, text, told):
         load_specification(write(tmp_path, text))
 
 
-def test_missing_file_is_told(tmp_path):
-    with pytest.raises(PlumblineError, match="no such file"):
-        load_specification(tmp_path / "nothing.yaml")
+def test_words_that_yaml_would_take_for_numbers_or_truth_stay_words(tmp_path):
+    text = "task: Read.\nclasses:\n  no: {should_matter: yes}\n  01: {should_matter: 1.0}\n"
+    specification = load_specification(write(tmp_path, text))
+    assert [(rule.class_name, rule.should_matter) for rule in specification.rules] == [("no", "yes"), ("01", "1.0")]
+
+
+@pytest.mark.parametrize(("name", "told"), [("nothing.yaml", "No such file"), (".", "Is a directory")])
+def test_missing_file_is_told(tmp_path, name, told):
+    with pytest.raises(PlumblineError, match=told):
+        load_specification(tmp_path / name)
 
 
 @pytest.mark.parametrize("seed", range(20))
