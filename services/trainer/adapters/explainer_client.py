@@ -13,15 +13,16 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common import wire
-from services.common.runtime.errors import InvalidInput, NotFound, Overloaded
-from services.trainer.adapters.channel import calling, open_channel
+from services.common.runtime.errors import InvalidInput, NotFound
+from services.trainer.adapters.channel import call_in_parts, calling, in_chunks, open_channel
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
 
 _PREDICT_CHUNK = 256
 _EXPLAIN_CHUNK = 32
-_CHUNK_BYTES = 32 * 2**20
 _REFUSED = re.compile(r"images\[(\d+)\]")
 _NAME = "explainer"
+
+_Picture = tuple[Sample, vision_pb2.Image]
 
 
 class ExplainerClient:
@@ -50,8 +51,8 @@ class ExplainerClient:
     def predict(self, model: ModelAnswer, samples: Sequence[Sample]) -> np.ndarray:
         """See the port."""
         rows: list[Sequence[float]] = []
-        for chunk, images in _chunks(samples, _PREDICT_CHUNK):
-            request = pb.PredictRequest(model=_version(model), images=images)
+        for chunk in in_chunks(_read(samples), _PREDICT_CHUNK, _size):
+            request = pb.PredictRequest(model=_version(model), images=[image for _, image in chunk])
             with calling(_NAME), _naming_pictures(chunk):
                 reply = self._stub.Predict(request, timeout=self._timeout_s)
             rows += [prediction.probabilities for prediction in reply.predictions]
@@ -60,23 +61,16 @@ class ExplainerClient:
     def explain(self, model: ModelAnswer, samples: Sequence[Sample]) -> list[ExplainedSample]:
         """See the port."""
         explained: list[ExplainedSample] = []
-        for chunk, images in _chunks(samples, _EXPLAIN_CHUNK):
-            explained += self._explain(model, chunk, images)
+        for chunk in in_chunks(_read(samples), _EXPLAIN_CHUNK, _size):
+            # The maps of large pictures may be more than a message holds; what they come to is not known beforehand.
+            for part in call_in_parts(lambda pictures: self._explain(model, pictures), chunk):
+                explained += part
         return explained
 
-    def _explain(
-        self, model: ModelAnswer, chunk: Sequence[Sample], images: Sequence[vision_pb2.Image]
-    ) -> list[ExplainedSample]:
-        request = pb.ExplainRequest(model=_version(model), images=images)
-        try:
-            with calling(_NAME), _naming_pictures(chunk):
-                reply = self._stub.Explain(request, timeout=self._timeout_s)
-        except Overloaded:
-            # The maps of large pictures may be more than a message holds; what they come to is not known beforehand.
-            half = len(chunk) // 2
-            if not half:
-                raise
-            return self._explain(model, chunk[:half], images[:half]) + self._explain(model, chunk[half:], images[half:])
+    def _explain(self, model: ModelAnswer, pictures: Sequence[_Picture]) -> list[ExplainedSample]:
+        request = pb.ExplainRequest(model=_version(model), images=[image for _, image in pictures])
+        with calling(_NAME), _naming_pictures(pictures):
+            reply = self._stub.Explain(request, timeout=self._timeout_s)
         return [
             ExplainedSample(
                 sample,
@@ -84,7 +78,7 @@ class ExplainerClient:
                 tuple(wire.segment_from_proto(segment, "segments") for segment in explanation.segments),
                 image.data,
             )
-            for sample, image, explanation in zip(chunk, images, reply.explanations, strict=True)
+            for (sample, image), explanation in zip(pictures, reply.explanations, strict=True)
         ]
 
     def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> ModelAnswer:
@@ -97,32 +91,23 @@ class ExplainerClient:
         return _answer(reply.model, ())
 
 
-def _chunks(samples: Sequence[Sample], most: int) -> Iterator[tuple[list[Sample], list[vision_pb2.Image]]]:
-    """Pictures with their files, as many at a time as a request may hold."""
-    chunk: list[Sample] = []
-    images: list[vision_pb2.Image] = []
-    size_bytes = 0
-    for sample in samples:
-        image = vision_pb2.Image(data=sample.path.read_bytes(), id=sample.file_name)
-        if chunk and (len(chunk) == most or size_bytes + len(image.data) > _CHUNK_BYTES):
-            yield chunk, images
-            chunk, images, size_bytes = [], [], 0
-        chunk.append(sample)
-        images.append(image)
-        size_bytes += len(image.data)
-    if chunk:
-        yield chunk, images
+def _read(samples: Sequence[Sample]) -> Iterator[_Picture]:
+    return ((sample, vision_pb2.Image(data=sample.path.read_bytes(), id=sample.file_name)) for sample in samples)
+
+
+def _size(picture: _Picture) -> int:
+    return picture[1].ByteSize()
 
 
 @contextmanager
-def _naming_pictures(chunk: Sequence[Sample]) -> Iterator[None]:
+def _naming_pictures(chunk: Sequence[_Picture]) -> Iterator[None]:
     """Say which file a refusal of images[n] means: nobody but us knows the chunk."""
     try:
         yield
     except grpc.RpcError as error:
         refused = _REFUSED.search(error.details() or "")
         if error.code() is grpc.StatusCode.INVALID_ARGUMENT and refused and int(refused[1]) < len(chunk):
-            name = chunk[int(refused[1])].file_name
+            name = chunk[int(refused[1])][0].file_name
             raise InvalidInput("dataset_path", f"'{name}': {error.details()}") from error
         raise
 

@@ -9,7 +9,8 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.vision.class_specification import ClassSpecification
-from services.trainer.adapters.channel import calling, open_channel
+from services.common.vision.critique import MAX_BATCH_CRITIQUES
+from services.trainer.adapters.channel import call_in_parts, calling, in_chunks, open_channel
 from services.trainer.ports import ExplainedSample, ModelAnswer
 
 
@@ -28,14 +29,20 @@ class LvlmClient:
         job_id: str,
     ) -> None:
         """See the port."""
-        request = pb.TranslateSpecificationRequest(
-            model=vision_pb2.ModelVersion(name=model.name, version=model.version, digest=model.digest),
-            specification=wire.specification_to_proto(specification),
-            images=[_explained(picture) for picture in pictures],
-            job_id=job_id,
-        )
-        with calling("lvlm"):
-            self._stub.TranslateSpecification(request, timeout=self._timeout_s)
+
+        def ask(images: Sequence[pb.ExplainedImage]) -> None:
+            request = pb.TranslateSpecificationRequest(
+                model=vision_pb2.ModelVersion(name=model.name, version=model.version, digest=model.digest),
+                specification=wire.specification_to_proto(specification),
+                images=images,
+                job_id=job_id,
+            )
+            with calling("lvlm"):
+                self._stub.TranslateSpecification(request, timeout=self._timeout_s)
+
+        # Large pictures with their masks may be more than a message holds, in either direction.
+        for images in in_chunks(map(_explained, pictures), MAX_BATCH_CRITIQUES, pb.ExplainedImage.ByteSize):
+            call_in_parts(ask, images)
 
 
 def _explained(picture: ExplainedSample) -> pb.ExplainedImage:
