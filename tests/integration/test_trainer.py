@@ -142,7 +142,7 @@ def test_bad_critique_is_set_aside_and_the_good_one_beside_it_is_taken(served, o
     aside = wait_for(lambda: next((folder / "set_aside").glob("*.json"), None), 60)
     assert "did not ask" in json.loads(aside.read_text())["reason"]
     assert wait_for(lambda: _read(folder / "critiques" / f"{digest.removeprefix('sha256:')}.json"), 60)
-    served.client.cancel(job.job_id, "test") if not _is_final(served, job.job_id) else None
+    served.client.cancel(job.job_id, "test") if _can_be_cancelled(served, job.job_id) else None
 
 
 def test_specification_travels_with_the_job(served):
@@ -155,5 +155,5 @@ def _read(path):
     return path.read_text() if path.is_file() else None
 
 
-def _is_final(served, job_id: str) -> bool:
-    return served.client.job(job_id).state >= pb.JOB_STATE_PUBLISHED
+def _can_be_cancelled(served, job_id: str) -> bool:
+    return served.client.job(job_id).state < pb.JOB_STATE_EVALUATING

@@ -107,7 +107,7 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelAlignment(self, request, context):
-        """Cancels a job that has not ended.
+        """Cancels a job. One that is EVALUATING or has ended is FAILED_PRECONDITION: its challenger may be served already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.CRITIQUING: _ENDS | {JobState.AWAITING_REVIEW, JobState.TRAINING},
     JobState.AWAITING_REVIEW: _ENDS | {JobState.TRAINING},
     JobState.TRAINING: _ENDS | {JobState.EVALUATING, JobState.REJECTED},
-    JobState.EVALUATING: _ENDS | {JobState.PUBLISHED, JobState.REJECTED},
+    # Not CANCELLED: the challenger may be served already, and the record must not say otherwise.
+    JobState.EVALUATING: frozenset({JobState.FAILED, JobState.PUBLISHED, JobState.REJECTED}),
     JobState.PUBLISHED: frozenset(),
     JobState.REJECTED: frozenset(),
     JobState.FAILED: frozenset(),
@@ -47,7 +48,9 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 def check_transition(before: JobState, after: JobState) -> None:
     """Raise `WrongState` when a job can't go from `before` to `after`."""
     if after not in TRANSITIONS[before]:
-        raise WrongState(f"a job that is {before} can't become {after}")
+        is_late = (before, after) == (JobState.EVALUATING, JobState.CANCELLED)
+        why = ": it is being evaluated and published; too late to cancel" if is_late else ""
+        raise WrongState(f"a job that is {before} can't become {after}{why}")
 
 
 class AlignmentRequest(BaseModel):

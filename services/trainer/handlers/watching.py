@@ -63,7 +63,7 @@ class Watching:
         return page, later[len(page) - 1] if len(later) > len(page) else ""
 
     def cancel(self, job_id: str, reason: str) -> JobView:
-        """End a job; `WrongState` when it has ended."""
+        """End a job; `WrongState` when it has ended, or is being evaluated and published."""
         for attempt in range(_CANCEL_ATTEMPTS):
             try:
                 self._archive.advance(self._archive.load(job_id), JobState.CANCELLED, reason=reason or "cancelled")

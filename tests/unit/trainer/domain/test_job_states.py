@@ -22,10 +22,16 @@ def test_transition_holds_exactly_when_the_table_has_it(before: JobState, after:
             check_transition(before, after)
 
 
-def test_final_states_lead_nowhere_and_every_other_can_fail_or_be_cancelled():
+def test_final_states_lead_nowhere_and_every_other_can_fail():
     assert {state for state in JobState if state.is_final} == FINAL
-    for state in set(JobState) - FINAL:
-        assert {JobState.FAILED, JobState.CANCELLED} <= TRANSITIONS[state]
+    assert all(JobState.FAILED in TRANSITIONS[state] for state in set(JobState) - FINAL)
+
+
+def test_a_job_can_be_cancelled_until_it_is_evaluated_and_published():
+    stays = {state for state in set(JobState) - FINAL if JobState.CANCELLED not in TRANSITIONS[state]}
+    assert stays == {JobState.EVALUATING}
+    with pytest.raises(WrongState, match="being evaluated and published; too late to cancel"):
+        check_transition(JobState.EVALUATING, JobState.CANCELLED)
 
 
 def test_nothing_is_published_but_through_evaluating():
