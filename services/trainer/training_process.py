@@ -33,6 +33,7 @@ from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
 from services.trainer.domain.alignment import Alignment, align, steps_for
+from services.trainer.domain.evidence import make_swaps
 from services.trainer.domain.fine_tuning import Pictures
 from services.trainer.domain.gate import Criteria, Decision, decide
 from services.trainer.domain.job import Job
@@ -84,9 +85,12 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
         },
     }
     if not len(masked):
-        return metrics | {
-            "decision": {"is_accepted": False, "reason": "no segment was judged spurious: nothing to align"}
-        }
+        return metrics | _refuse("no segment was judged spurious: nothing to align")
+    if make_swaps(held_out, job.request.seed) is None:
+        # The gate must refuse whatever comes of the training, so it is spared.
+        return metrics | _refuse(
+            "held-out pictures of fewer than two classes have a spurious segment: nothing to measure by"
+        )
     result = align(
         bundle.model,
         train,
@@ -96,6 +100,7 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
         steps_for(len(train), job.request.epochs),
         job.request.seed,
         lambda done, total, loss: _print({"progress": {"done": done, "total": total, "unit": "batch", "loss": loss}}),
+        bundle.preprocessor.input_scale,
     )
     decision = decide(result.before, result.chosen.evidence, Criteria())
     metrics |= {
@@ -107,6 +112,10 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
         "decision": decision.as_dict(),
     }
     return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques)}
+
+
+def _refuse(reason: str) -> dict[str, Any]:
+    return {"decision": {"is_accepted": False, "reason": reason}}
 
 
 def _load_pictures(bundle: ModelBundle, samples: Sequence[Sample]) -> Pictures:

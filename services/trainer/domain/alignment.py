@@ -11,11 +11,12 @@ from transformers import PreTrainedModel
 
 from services.trainer.domain.evidence import Evidence, make_swaps, measure
 from services.trainer.domain.fine_tuning import ORDINARY_COUNT, Pictures, fine_tune
+from services.trainer.domain.gate import TOLERANCE, Criteria, decide
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""λ tried, weakest first."""
+"""λ tried, weakest first; for inputs of unit range."""
 ACCURACY_FLOOR = 0.05
-"""A trial that loses more validation accuracy than this is out, whatever else it shows."""
+"""A trial that loses more validation accuracy than this comes after all that don't, whatever else it shows."""
 LEAST_STEPS = 600
 
 
@@ -52,22 +53,30 @@ def align(
     step_count: int,
     seed: int,
     on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
+    input_scale: float = 1.0,
 ) -> Alignment:
-    """Fine-tune `start` with `masked` at each strength; pick strength and step by swap accuracy on `held_out`.
+    """Fine-tune `start` with `masked` at each strength; pick strength and step by the gate, then by swap accuracy on `held_out`.
 
     `held_out` are critiqued validation pictures: their masks come from the same judge and never train. Among equals the weaker strength
     wins. Nothing here sees a group label or a test picture.
 
+    `input_scale` is the range of the model's preprocessed inputs (`Preprocessor.input_scale`): gradients shrink with it and the penalty
+    with its square, so strengths, which are for inputs of unit range, are multiplied by that.
+
     Source: LVLM-VA (arXiv 2512.21985) raises λ until accuracy on data like the training data falls; differs: the accuracy of such data
     rewards the shortcut, so it is only a floor here, and the swap decides (docs/decisions.md).
+
+    Raises: ValueError when nothing can be swapped in `held_out`, so that no strength could be told from another.
     """
     swaps = make_swaps(held_out, seed)
+    if swaps is None:
+        raise ValueError("held_out: expected pictures of two classes with masks")
     before = measure(start, validation, held_out, swaps)
     trials: list[Trial] = []
-    best: tuple[tuple[bool, float], Trial, PreTrainedModel] | None = None
+    best: tuple[tuple[bool, bool, float], Trial, PreTrainedModel] | None = None
     for number, strength in enumerate(STRENGTHS):
-        own: tuple[tuple[bool, float], Trial] | None = None
-        for snapshot in fine_tune(start, train, masked, strength, step_count, seed):
+        own: tuple[tuple[bool, bool, float], Trial] | None = None
+        for snapshot in fine_tune(start, train, masked, strength * input_scale**2, step_count, seed):
             on_step(number * step_count + snapshot.step, len(STRENGTHS) * step_count, snapshot.loss)
             trial = Trial(strength, snapshot.step, measure(snapshot.model, validation, held_out, swaps))
             rank = _rank(trial.evidence, before)
@@ -79,7 +88,8 @@ def align(
     return Alignment(best[2], best[1], before, tuple(trials))
 
 
-def _rank(evidence: Evidence, before: Evidence) -> tuple[bool, float]:
-    """Higher is better: above the floor first, then swap accuracy (validation accuracy where nothing could be swapped)."""
-    is_above_floor = evidence.accuracy >= before.accuracy - ACCURACY_FLOOR
-    return is_above_floor, evidence.accuracy if evidence.swap_accuracy is None else evidence.swap_accuracy
+def _rank(evidence: Evidence, before: Evidence) -> tuple[bool, bool, float]:
+    """Higher is better: what the gate would accept first, then what is above the floor, then swap accuracy."""
+    is_accepted = decide(before, evidence, Criteria()).is_accepted
+    is_above_floor = before.accuracy - evidence.accuracy <= ACCURACY_FLOOR + TOLERANCE
+    return is_accepted, is_above_floor, evidence.swap_accuracy

@@ -70,7 +70,7 @@ def measure(model: PreTrainedModel, validation: Pictures, held_out: Pictures, sw
     """All label-free numbers of a model."""
     is_right = predict(model, validation.pixels) == validation.labels
     classes = range(model.config.num_labels)
-    by_class = [is_right[validation.labels == index].float() for index in classes]
+    by_class = [is_right[validation.labels == index] for index in classes]
     swap_accuracy = flip_rate = None
     if swaps is not None:
         predicted = predict(model, swaps.pixels)
@@ -79,7 +79,7 @@ def measure(model: PreTrainedModel, validation: Pictures, held_out: Pictures, sw
         flip_rate = _ratio((predicted == swaps.donor)[was_right])
     return Evidence(
         accuracy=_ratio(is_right),
-        class_accuracy=tuple(float(part.mean()) if len(part) else 1.0 for part in by_class),
+        class_accuracy=tuple(_ratio(part) if len(part) else 1.0 for part in by_class),
         swap_accuracy=swap_accuracy,
         flip_rate=flip_rate,
         swap_count=0 if swaps is None else len(swaps.own),
@@ -94,4 +94,4 @@ def predict(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _ratio(hits: torch.Tensor) -> float:
-    return float(hits.float().mean()) if len(hits) else 0.0
+    return float(hits.double().mean()) if len(hits) else 0.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from services.trainer.domain.losses.rrr import right_reasons_penalty
@@ -57,9 +58,11 @@ def fine_tune(
     for step in range(1, step_count + 1):
         rows = torch.randint(len(ordinary), (ORDINARY_COUNT,), generator=generator)
         chosen = torch.randint(len(masked), (MASKED_COUNT,), generator=generator)
-        loss = _loss(model, ordinary, rows, masked, chosen, strength)
         optimizer.zero_grad()
-        loss.backward()
+        # The penalty is differentiated twice, and of torch's attention kernels only this one can be.
+        with sdpa_kernel(SDPBackend.MATH):
+            loss = _loss(model, ordinary, rows, masked, chosen, strength)
+            loss.backward()
         optimizer.step()
         if step % SNAPSHOT_STEPS == 0 or step == step_count:
             yield Snapshot(step, float(loss.detach()), model)

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from services.trainer.domain.evidence import Evidence
 
+TOLERANCE = 1e-9
+"""A fall of 0.05 from 0.95 is a little more than 0.05 in binary; it is allowed all the same."""
+
 
 @dataclass(frozen=True)
 class Criteria:
@@ -54,30 +57,34 @@ def decide(before: Evidence, after: Evidence, criteria: Criteria) -> Decision:
     pairs = list(zip(before.class_accuracy, after.class_accuracy, strict=True))
     worst = max(pairs, key=lambda pair: pair[0] - pair[1])
     can_swap = None not in (before.swap_accuracy, after.swap_accuracy, before.flip_rate, after.flip_rate)
-    gain = can_swap and after.swap_accuracy - before.swap_accuracy >= criteria.min_swap_accuracy_gain
-    calm = can_swap and after.flip_rate - before.flip_rate <= criteria.max_flip_rate_rise
+    gain = can_swap and _is_at_most(criteria.min_swap_accuracy_gain, after.swap_accuracy - before.swap_accuracy)
+    calm = can_swap and _is_at_most(after.flip_rate - before.flip_rate, criteria.max_flip_rate_rise)
     checks = (
         Check(
             f"validation accuracy falls by at most {criteria.max_accuracy_drop:g}",
             before.accuracy,
             after.accuracy,
-            before.accuracy - after.accuracy <= criteria.max_accuracy_drop,
+            _is_at_most(before.accuracy - after.accuracy, criteria.max_accuracy_drop),
         ),
         Check(
             f"no class falls by more than {criteria.max_class_accuracy_drop:g}",
             worst[0],
             worst[1],
-            worst[0] - worst[1] <= criteria.max_class_accuracy_drop,
+            _is_at_most(worst[0] - worst[1], criteria.max_class_accuracy_drop),
         ),
         Check(
             f"accuracy under swapped regions rises by at least {criteria.min_swap_accuracy_gain:g}",
             before.swap_accuracy,
             after.swap_accuracy,
-            bool(gain),
+            gain,
         ),
-        Check("the shortcut flip rate does not rise", before.flip_rate, after.flip_rate, bool(calm)),
+        Check("the shortcut flip rate does not rise", before.flip_rate, after.flip_rate, calm),
     )
     return Decision(all(check.is_met for check in checks), checks)
+
+
+def _is_at_most(value: float, limit: float) -> bool:
+    return value <= limit + TOLERANCE
 
 
 def _show(value: float | None) -> str:

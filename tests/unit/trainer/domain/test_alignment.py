@@ -7,11 +7,12 @@ import dataclasses
 
 import pytest
 import torch
+from transformers import ViTConfig, ViTForImageClassification
 
-from services.trainer.domain.alignment import LEAST_STEPS, STRENGTHS, Alignment, align, steps_for
-from services.trainer.domain.evidence import predict
+from services.trainer.domain.alignment import LEAST_STEPS, STRENGTHS, Alignment, _rank, align, steps_for
+from services.trainer.domain.evidence import Evidence, predict
 from services.trainer.domain.fine_tuning import Pictures, fine_tune
-from tests.unit.trainer.shortcut_set import make_pictures, take, train_shortcut
+from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take, train_shortcut
 
 STEPS = 300
 
@@ -66,11 +67,65 @@ def test_align_gives_the_same_weights_for_the_same_seed(parts: dict):
     assert not torch.equal(outputs[0], outputs[2])
 
 
-def test_align_without_held_out_masks_goes_by_validation_accuracy(parts: dict):
-    bare = parts | {"held_out": take(parts["held_out"], 0)}
-    result = align(**bare, step_count=20, seed=0)
-    assert result.chosen.evidence.swap_accuracy is None
-    assert result.chosen.evidence.accuracy == max(trial.evidence.accuracy for trial in result.trials)
+def test_align_refuses_held_out_pictures_between_which_nothing_can_be_swapped(parts: dict):
+    with pytest.raises(ValueError, match="held_out"):
+        align(**parts | {"held_out": take(parts["held_out"], 0)}, step_count=20, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({}, {"swap_accuracy": 0.8}),
+        ({"swap_accuracy": 0.8}, {"class_accuracy": (0.7, 1.0)}),  # the gate would refuse the other one
+        ({"swap_accuracy": 0.8}, {"flip_rate": 0.7}),
+        ({"swap_accuracy": 0.8, "flip_rate": 0.7}, {"accuracy": 0.9}),  # both refused; the other one is below the floor
+        ({"accuracy": 0.92, "swap_accuracy": 0.95}, {}),  # a fall of exactly 0.05 is allowed
+    ],
+)
+def test_what_the_gate_would_accept_comes_before_what_it_would_not_and_then_swap_accuracy_decides(
+    better: dict, worse: dict
+):
+    before = Evidence(accuracy=0.97, class_accuracy=(1.0, 1.0), swap_accuracy=0.4, flip_rate=0.6, swap_count=9)
+    after = Evidence(accuracy=0.96, class_accuracy=(0.96, 1.0), swap_accuracy=0.9, flip_rate=0.1, swap_count=9)
+    first, second = (_rank(dataclasses.replace(after, **change), before) for change in (better, worse))
+    assert first > second
+
+
+def test_align_asks_the_same_of_a_model_whose_inputs_are_larger(parts: dict):
+    unit, scaled = _first_losses(parts, 1.0), _first_losses(parts, 4.0)
+    assert scaled == pytest.approx(unit, rel=1e-4)
+    assert len(set(unit)) == len(STRENGTHS)
+
+
+def _first_losses(parts: dict, scale: float) -> list[float]:
+    """The loss at each strength, before the weights have moved, of the same model on inputs `scale` times as large."""
+    start = copy.deepcopy(parts["start"])
+    with torch.no_grad():
+        next(start.parameters()).div_(scale)
+    pictures = {
+        name: dataclasses.replace(part, pixels=part.pixels * scale) for name, part in parts.items() if name != "start"
+    }
+    losses: list[float] = []
+    align(start, **pictures, step_count=1, seed=0, on_step=lambda *told: losses.append(told[2]), input_scale=scale)
+    return losses
+
+
+def test_fine_tuning_takes_a_vision_transformer():
+    names = {str(index): index for index in range(CLASSES)}
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=SIDE,
+        patch_size=4,
+        num_channels=1,
+        label2id=names,
+        id2label={index: name for name, index in names.items()},
+    )
+    pictures = make_pictures(20, seed=0)
+    snapshot = next(fine_tune(ViTForImageClassification(config), pictures, pictures, 1e-2, 1, 0))
+    assert snapshot.loss > 0
 
 
 def test_align_reports_steps_over_all_strengths(parts: dict):

@@ -17,6 +17,10 @@ BETTER = Evidence(accuracy=0.97, class_accuracy=(0.97, 0.97), swap_accuracy=0.9,
     ("change", "missed"),
     [
         ({}, []),
+        (
+            {"accuracy": 0.93, "class_accuracy": (0.8, 0.96), "swap_accuracy": 0.41, "flip_rate": 0.6},
+            [],
+        ),  # at each limit
         ({"accuracy": 0.92}, ["validation accuracy"]),
         ({"class_accuracy": (0.79, 0.97)}, ["no class falls"]),
         ({"swap_accuracy": 0.405}, ["swapped regions"]),
