@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
 
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.nets import register_nets
@@ -28,6 +29,15 @@ BASELINES = "baselines.safetensors"
 PROVENANCE = "plumbline.json"
 CARD = "README.md"
 _DIGESTED = (CONFIG, WEIGHTS, PREPROCESSING, BASELINES)
+
+
+@dataclass(frozen=True)
+class BundleDescription:
+    """A bundle without its weights. `labels` are in the order of the logits; `provenance` is its `plumbline.json`."""
+
+    preprocessor: Preprocessor
+    labels: tuple[str, ...]
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,34 +75,44 @@ def bundle_digest(folder: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
+def describe_bundle(folder: Path) -> BundleDescription:
+    """What the bundle says of itself, its weights unread.
+
+    Raises
+    ------
+    InvalidInput
+        When a file is missing, unreadable or names something that is not taken.
+    Unsupported
+        When the preprocessing asks for a step that is not built.
+    """
+    config, preprocessing = _read_config(folder), _read_json(folder / PREPROCESSING)
+    try:
+        preprocessor = Preprocessor.from_config(preprocessing, getattr(config, "num_channels", 3))
+    except InvalidInput as error:
+        raise InvalidInput("bundle", error.message) from error
+    provenance = _read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else {}
+    return BundleDescription(preprocessor, _read_labels(config), provenance)
+
+
 def load_bundle(folder: Path, device: str = "cpu") -> ModelBundle:
-    """Load a bundle for inference (eval mode).
+    """Load a bundle for inference (eval mode, float32).
 
     Without baselines of its own a model gets three flat pictures: black, grey and white.
 
     Raises
     ------
     InvalidInput
-        When a file is missing or does not fit the others.
+        When a file is missing, broken or does not fit the others.
+    Unsupported
+        When the preprocessing asks for a step that is not built.
     """
     digest = bundle_digest(folder)
-    register_nets()
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForImageClassification.from_pretrained(
-            folder, config=config, use_safetensors=True, local_files_only=True, attn_implementation=None
-        )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise InvalidInput("bundle", f"transformers can't load it: {error}") from error
-    preprocessing = json.loads((folder / PREPROCESSING).read_text())
-    preprocessor = Preprocessor.from_config(preprocessing, getattr(config, "num_channels", 3))
-    labels = tuple(config.id2label[index] for index in range(config.num_labels))
-    if len(set(labels)) != len(labels):
-        raise InvalidInput("bundle", "config.json: id2label names a class twice")
-    provenance_file = folder / PROVENANCE
-    provenance = json.loads(provenance_file.read_text()) if provenance_file.is_file() else {}
-    model = model.eval().to(device)
-    return ModelBundle(model, preprocessor, labels, _baselines(folder, preprocessor).to(device), digest, provenance)
+    described = describe_bundle(folder)
+    baselines = _read_baselines(folder, described.preprocessor)
+    model = _load_model(folder).eval().to(device)
+    return ModelBundle(
+        model, described.preprocessor, described.labels, baselines.to(device), digest, described.provenance
+    )
 
 
 def save_bundle(
@@ -116,15 +136,79 @@ def save_bundle(
     return bundle_digest(folder)
 
 
-def _baselines(folder: Path, preprocessor: Preprocessor) -> torch.Tensor:
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInput("bundle", f"{path.name}: can't be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidInput("bundle", f"{path.name}: expected a JSON object")
+    return content
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    if "transformers_weights" in _read_json(folder / CONFIG):
+        # It names another file to take the weights from, which the digest would not cover.
+        raise InvalidInput("bundle", f"{CONFIG}: transformers_weights is not taken; expected the weights in {WEIGHTS}")
+    register_nets()
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        # A configuration is foreign input, and transformers raises whatever its classes meet in there.
+        raise InvalidInput("bundle", f"{CONFIG}: transformers can't read it: {error}") from error
+
+
+def _read_labels(config: PreTrainedConfig) -> tuple[str, ...]:
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise InvalidInput("bundle", f"{CONFIG}: id2label must number its classes from 0 without a gap")
+    labels = tuple(config.id2label[index] for index in range(config.num_labels))
+    if not all(isinstance(label, str) and label for label in labels):
+        raise InvalidInput("bundle", f"{CONFIG}: id2label must give each class a name")
+    if len(set(labels)) != len(labels):
+        raise InvalidInput("bundle", f"{CONFIG}: id2label names a class twice")
+    return labels
+
+
+def _load_model(folder: Path) -> PreTrainedModel:
+    try:
+        model, info = AutoModelForImageClassification.from_pretrained(
+            folder,
+            config=_read_config(folder),
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except InvalidInput:
+        raise
+    except Exception as error:
+        # transformers, safetensors and torch raise their own on files that are cut, mixed up or of another model.
+        raise InvalidInput("bundle", f"transformers can't load it: {error}") from error
+    # transformers would fill these with random numbers and serve on.
+    absent = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if absent:
+        raise InvalidInput("bundle", f"{WEIGHTS}: missing or of another shape: {', '.join(absent)}")
+    return model
+
+
+def _read_baselines(folder: Path, preprocessor: Preprocessor) -> torch.Tensor:
     shape = (preprocessor.channels, preprocessor.height_px, preprocessor.width_px)
-    if (folder / BASELINES).is_file():
+    if not (folder / BASELINES).is_file():
+        return _flat_pictures(preprocessor, shape)
+    try:
         baselines = load_file(folder / BASELINES)["baselines"]
-        if tuple(baselines.shape[1:]) != shape or len(baselines) < 2:
-            raise InvalidInput(
-                "bundle", f"{BASELINES}: expected at least 2 of shape {shape}, got {tuple(baselines.shape)}"
-            )
-        return baselines
+    except (SafetensorError, OSError, KeyError) as error:
+        raise InvalidInput("bundle", f"{BASELINES}: expected a tensor named 'baselines': {error}") from error
+    if tuple(baselines.shape[1:]) != shape or len(baselines) < 2:
+        raise InvalidInput("bundle", f"{BASELINES}: expected at least 2 of shape {shape}, got {tuple(baselines.shape)}")
+    if not baselines.isfinite().all():
+        raise InvalidInput("bundle", f"{BASELINES}: holds values that are not finite")
+    return baselines.float()
+
+
+def _flat_pictures(preprocessor: Preprocessor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Black, grey and white, preprocessed."""
     mean = torch.tensor(preprocessor.mean).view(-1, 1, 1)
     std = torch.tensor(preprocessor.std).view(-1, 1, 1)
     levels = [(level * preprocessor.rescale_factor - mean) / std for level in (0.0, 127.5, 255.0)]

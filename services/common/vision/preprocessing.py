@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from services.common.runtime.errors import InvalidInput, Unsupported
+from services.common.runtime.errors import InvalidInput
+from services.common.vision.processor_steps import FILE, complete_steps, read_size
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-_UNSUPPORTED_STEPS = ("do_center_crop", "do_pad", "do_reduce_labels")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,19 @@ class ImageLimits:
     max_pixels: int = 32_000_000
 
 
+def read_pixel_count(data: bytes, limits: ImageLimits, field: str) -> int:
+    """Pixels of the picture as its header says, nothing decoded.
+
+    Raises
+    ------
+    InvalidInput
+        At `field`, when the bytes are empty, too many, no PNG, JPEG or WebP, or claim too many pixels.
+    """
+    with _told_at(field, limits):
+        picture = _open(data, limits, field)
+        return picture.width * picture.height
+
+
 def decode_image(data: bytes, limits: ImageLimits, field: str) -> np.ndarray:
     """The picture as uint8, (height, width) when grey, else (height, width, 3); EXIF orientation applied.
 
@@ -35,22 +49,33 @@ def decode_image(data: bytes, limits: ImageLimits, field: str) -> np.ndarray:
     InvalidInput
         At `field`, when the bytes are empty, too many, no PNG, JPEG or WebP, broken, or hold too many pixels.
     """
-    if not data:
-        raise InvalidInput(field, "empty; expected a PNG, JPEG or WebP file")
-    if len(data) > limits.max_bytes:
-        raise InvalidInput(field, f"{len(data)} bytes; at most {limits.max_bytes} are taken")
-    try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        if picture.width * picture.height > limits.max_pixels:
-            raise InvalidInput(
-                field, f"{picture.width}×{picture.height} pixels; at most {limits.max_pixels} pixels are taken"
-            )
-        picture = ImageOps.exif_transpose(picture)
+    with _told_at(field, limits):
+        picture = ImageOps.exif_transpose(_open(data, limits, field))
         mode = "L" if picture.mode in ("1", "L", "LA", "I", "I;16") else "RGB"
         if picture.mode in ("I", "I;16"):
             deep = np.asarray(picture, dtype=np.float64)
             return np.round(deep * (255.0 / max(deep.max(), 1.0))).astype(np.uint8)
         return np.asarray(picture.convert(mode))
+
+
+def _open(data: bytes, limits: ImageLimits, field: str) -> Image.Image:
+    if not data:
+        raise InvalidInput(field, "empty; expected a PNG, JPEG or WebP file")
+    if len(data) > limits.max_bytes:
+        raise InvalidInput(field, f"{len(data)} bytes; at most {limits.max_bytes} are taken")
+    picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    if picture.width * picture.height > limits.max_pixels:
+        raise InvalidInput(
+            field, f"{picture.width}×{picture.height} pixels; at most {limits.max_pixels} pixels are taken"
+        )
+    return picture
+
+
+@contextmanager
+def _told_at(field: str, limits: ImageLimits) -> Iterator[None]:
+    """Whatever Pillow raises is the caller's fault, at `field`."""
+    try:
+        yield
     except InvalidInput:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -83,24 +108,30 @@ class Preprocessor:
     def from_config(cls, config: Mapping[str, object], channels: int) -> Preprocessor:
         """Read `preprocessor_config.json`.
 
+        A key that is absent takes the default of the image processor that the file names; a file that names none is ours:
+        bilinear, 1/255, not normalised.
+
         Raises
         ------
         Unsupported
             When it asks for a step or a size rule that is not built.
+        InvalidInput
+            When a value is none that its key may have.
         """
-        for step in _UNSUPPORTED_STEPS:
-            if config.get(step):
-                raise Unsupported(f"preprocessor_config.json: {step} is not supported; resize instead")
-        size = config.get("size")
-        if not isinstance(size, Mapping) or "height" not in size or "width" not in size:
-            raise Unsupported("preprocessor_config.json: size must give height and width")
-        normalise = bool(config.get("do_normalize", False))
-        mean = tuple(config.get("image_mean", ())) if normalise else (0.0,) * channels
-        std = tuple(config.get("image_std", ())) if normalise else (1.0,) * channels
-        if len(mean) != channels or len(std) != channels:
-            raise Unsupported(f"preprocessor_config.json: image_mean and image_std need {channels} values")
-        factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
-        return cls(int(size["height"]), int(size["width"]), channels, factor, mean, std, int(config.get("resample", 2)))
+        try:
+            steps = complete_steps(config)
+            height_px, width_px = read_size(steps)
+            mean, std = (0.0,) * channels, (1.0,) * channels
+            if steps["do_normalize"]:
+                mean = _per_channel(steps, "image_mean", channels)
+                std = _per_channel(steps, "image_std", channels)
+            factor = float(steps["rescale_factor"]) if steps["do_rescale"] else 1.0
+            resample = int(Image.Resampling(steps["resample"]))
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(FILE, f"a value is none that its key may have: {error}") from error
+        if min(height_px, width_px) < 1 or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std, factor))):
+            raise InvalidInput(FILE, "expected a size of at least 1×1, image_std above 0 and finite numbers")
+        return cls(height_px, width_px, channels, factor, mean, std, resample)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """(channels, height, width) float32 of a uint8 picture."""
@@ -115,3 +146,14 @@ class Preprocessor:
     def input_scale(self) -> float:
         """How much one grey level of 255 moves the input, times 255: the unit of gradients is 1 over this."""
         return 255 * self.rescale_factor / math.prod(self.std) ** (1 / len(self.std))
+
+
+def _per_channel(steps: Mapping[str, object], key: str, channels: int) -> tuple[float, ...]:
+    """The values of `key`, of which Hugging Face takes one for all channels too."""
+    value = steps.get(key)
+    if value is None:
+        raise InvalidInput(FILE, f"{key}: missing; expected {channels} values, because do_normalize is set")
+    values = (float(value),) * channels if isinstance(value, (int, float)) else tuple(float(each) for each in value)
+    if len(values) != channels:
+        raise InvalidInput(FILE, f"{key}: expected {channels} values, got {len(values)}")
+    return values
