@@ -9,6 +9,7 @@ from services.common.runtime.errors import InvalidInput
 
 MAX_MASK_PIXELS = 32_000_000
 """No mask is larger than the largest picture a service takes; a few bytes can claim gigabytes of pixels."""
+_LAST_SHIFT = 25  # six characters of five bits: runs of the largest mask need 26 bits with their sign, and the decoder's int holds 32
 
 
 def encode_mask(mask: np.ndarray) -> str:
@@ -30,16 +31,19 @@ def decode_mask(counts: str, height_px: int, width_px: int, field: str = "mask")
         raise InvalidInput(field, f"{height_px}×{width_px} pixels; at most {MAX_MASK_PIXELS} pixels are taken")
     if _pixel_count(counts, field) != height_px * width_px:
         raise InvalidInput(f"{field}.counts", f"expected a run-length encoding of {height_px}×{width_px} pixels")
-    return coco.decode({"size": [height_px, width_px], "counts": counts.encode("ascii")}).astype(bool)
+    try:
+        return coco.decode({"size": [height_px, width_px], "counts": counts.encode("ascii")}).astype(bool)
+    except ValueError as error:
+        raise InvalidInput(f"{field}.counts", f"not a COCO compressed run-length encoding: {error}") from error
 
 
 def _pixel_count(counts: str, field: str) -> int:
-    """Sum of the runs. Checked before decoding, because the C decoder writes past its buffer on runs that are too long."""
+    """Sum of the runs. Checked before decoding: the C decoder allocates and fills what the runs claim, and shifts in 32 bits."""
     runs: list[int] = []
     value = shift = 0
     for character in counts:
         code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 30:
+        if not 0 <= code < 64 or shift > _LAST_SHIFT:
             raise InvalidInput(f"{field}.counts", "not a COCO compressed run-length encoding")
         value |= (code & 0x1F) << shift
         shift += 5
