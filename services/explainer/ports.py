@@ -63,8 +63,14 @@ class ModelRepository(Protocol):
     def names(self) -> list[str]:
         """Models, sorted."""
 
+    def numbers(self, name: str) -> list[int]:
+        """Numbers of a model's versions, ascending, those that can't be read too; none when there is no such model."""
+
+    def version(self, name: str, number: int) -> ServedVersion | None:
+        """One version; None when there is none under this number, or it can't be read."""
+
     def versions(self, name: str) -> list[ServedVersion]:
-        """Versions of a model, oldest first; none when there is no such model."""
+        """Versions of a model that can be read, oldest first."""
 
     def champion(self, name: str) -> int:
         """The champion's version; 0 when there is none."""
@@ -73,7 +79,7 @@ class ModelRepository(Protocol):
         """Move the pointer, atomically."""
 
     def add_version(self, name: str, bundle: Path, publication_key: str) -> ServedVersion:
-        """Copy a bundle in as the next version, all of it or nothing."""
+        """Copy a bundle in as the next version, all of it or nothing. No number is used twice, removed ones neither."""
 
     def remove_version(self, name: str, version: int) -> None:
         """Take a version out that was added and did not pass its checks."""

@@ -4,15 +4,18 @@
     <root>/<name>/champion.json             the version that requests without one reach
     <root>/<name>/<version>/model.py        two lines, see `triton.backend`
     <root>/<name>/<version>/bundle/         the model bundle
-    <root>/<name>/<version>/publication.json  who made it: the publication's key
+    <root>/<name>/<version>/publication.json  who made it: the publication's key, and the bundle's digest
+    <root>/.<name>.highest.json             the highest number that a version ever had
 
-Everything but the pointer is immutable: written aside, then renamed into place.
+Everything but the pointer and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
+processes keep what they read of a version.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shutil
 import uuid
 from collections.abc import AsyncIterator
@@ -21,14 +24,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import filelock
-from transformers import AutoConfig
 
 from services.common.runtime.errors import Conflict, InvalidInput
-from services.common.vision.model_bundle import PREPROCESSING, PROVENANCE, bundle_digest
-from services.common.vision.nets import register_nets
-from services.common.vision.preprocessing import Preprocessor
+from services.common.vision.model_bundle import bundle_digest, describe_bundle
 from services.explainer.ports import ServedVersion
 from services.explainer.triton import tensors
+
+log = logging.getLogger(__name__)
 
 _CHAMPION = "champion.json"
 _PUBLICATION = "publication.json"
@@ -41,19 +43,43 @@ class TritonRepository:
     def __init__(self, root: Path, is_gpu: bool = False) -> None:
         self._root = Path(root)
         self._is_gpu = is_gpu
+        self._unreadable: set[Path] = set()
         self._root.mkdir(parents=True, exist_ok=True)
 
     def names(self) -> list[str]:
         """See the port."""
-        return sorted(folder.name for folder in self._root.iterdir() if (folder / _CONFIG).is_file())
+        # A leading dot marks what is on its way in or out.
+        return sorted(
+            folder.name
+            for folder in self._root.iterdir()
+            if not folder.name.startswith(".") and (folder / _CONFIG).is_file()
+        )
+
+    def numbers(self, name: str) -> list[int]:
+        """See the port."""
+        folder = self._root / name
+        return (
+            sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()) if folder.is_dir() else []
+        )
+
+    def version(self, name: str, number: int) -> ServedVersion | None:
+        """See the port."""
+        folder = self._root / name
+        if not (folder / str(number)).is_dir():
+            return None
+        try:
+            return _read_version(folder, number)
+        except Exception:
+            # Whatever is wrong in one folder must not take the others along. Said once: the reconciler asks every second.
+            if folder / str(number) not in self._unreadable:
+                log.exception("version is unreadable", extra={"model": name, "version": number})
+                self._unreadable.add(folder / str(number))
+            return None
 
     def versions(self, name: str) -> list[ServedVersion]:
         """See the port."""
-        folder = self._root / name
-        numbers = (
-            sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
-        )
-        return [_read_version(folder, number) for number in numbers]
+        found = (self.version(name, number) for number in self.numbers(name))
+        return [version for version in found if version]
 
     def champion(self, name: str) -> int:
         """See the port."""
@@ -62,9 +88,7 @@ class TritonRepository:
 
     def set_champion(self, name: str, version: int) -> None:
         """See the port."""
-        aside = self._root / name / f".champion-{uuid.uuid4().hex}"
-        aside.write_text(json.dumps({"version": version}))
-        aside.replace(self._root / name / _CHAMPION)
+        self._replace(self._root / name / _CHAMPION, {"version": version})
 
     def add_version(self, name: str, bundle: Path, publication_key: str) -> ServedVersion:
         """See the port.
@@ -76,30 +100,31 @@ class TritonRepository:
         """
         folder = self._root / name
         versions = self.versions(name)
-        number = versions[-1].version + 1 if versions else 1
+        number = self._take_number(name)
         aside = self._root / f".incoming-{uuid.uuid4().hex}"
         try:
             shutil.copytree(bundle, aside / tensors.BUNDLE_FOLDER)
             (aside / "model.py").write_text(tensors.MODEL_SHELL)
-            (aside / _PUBLICATION).write_text(json.dumps({"key": publication_key}))
+            publication = {"key": publication_key, "digest": bundle_digest(aside / tensors.BUNDLE_FOLDER)}
+            (aside / _PUBLICATION).write_text(json.dumps(publication))
             fresh = _describe(aside, name, number)
             if versions:
                 _check_same_interface(versions[-1], fresh)
-            else:
+            elif not self.numbers(name):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._write_config(folder, fresh)
             aside.replace(folder / str(number))
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return _read_version(folder, number)
+        return fresh
 
     def remove_version(self, name: str, version: int) -> None:
         """See the port. The last version takes its model along."""
-        folder = self._root / name
-        shutil.rmtree(folder / str(version))
-        _read_version.cache_clear()
-        if not self.versions(name):
-            shutil.rmtree(folder)
+        is_last = self.numbers(name) == [version]
+        leaving = self._root / name if is_last else self._root / name / str(version)
+        # Renamed first: nobody may read, or load, a folder that is half gone.
+        aside = leaving.replace(self._root / f".removed-{uuid.uuid4().hex}")
+        shutil.rmtree(aside, ignore_errors=True)
 
     @asynccontextmanager
     async def publishing(self, name: str, timeout_s: float) -> AsyncIterator[None]:
@@ -120,6 +145,19 @@ class TritonRepository:
         finally:
             lock.release()
 
+    def _take_number(self, name: str) -> int:
+        """A number that no version of the model ever had, the removed ones counted."""
+        highest = self._root / f".{name}.highest.json"
+        before = json.loads(highest.read_text())["version"] if highest.is_file() else 0
+        number = max([before, *self.numbers(name)]) + 1
+        self._replace(highest, {"version": number})
+        return number
+
+    def _replace(self, path: Path, content: dict[str, int]) -> None:
+        aside = self._root / f".replacing-{uuid.uuid4().hex}"
+        aside.write_text(json.dumps(content))
+        aside.replace(path)
+
     def _write_config(self, folder: Path, version: ServedVersion) -> None:
         shape = (version.preprocessor.channels, version.preprocessor.height_px, version.preprocessor.width_px)
         (folder / _CONFIG).write_text(tensors.render_config(version.name, shape, len(version.labels), self._is_gpu))
@@ -133,19 +171,17 @@ def _read_version(folder: Path, number: int) -> ServedVersion:
 
 def _describe(folder: Path, name: str, number: int) -> ServedVersion:
     bundle = folder / tensors.BUNDLE_FOLDER
-    register_nets()
-    config = AutoConfig.from_pretrained(bundle, local_files_only=True)
-    provenance = bundle / PROVENANCE
+    described = describe_bundle(bundle)
+    publication = json.loads((folder / _PUBLICATION).read_text())
     return ServedVersion(
         name=name,
         version=number,
-        digest=bundle_digest(bundle),
-        labels=tuple(config.id2label[index] for index in range(config.num_labels)),
-        preprocessor=Preprocessor.from_config(
-            json.loads((bundle / PREPROCESSING).read_text()), getattr(config, "num_channels", 3)
-        ),
-        provenance=json.loads(provenance.read_text()) if provenance.is_file() else {},
-        publication_key=json.loads((folder / _PUBLICATION).read_text())["key"],
+        # Versions from before the digest was kept: their weights are read once.
+        digest=publication.get("digest") or bundle_digest(bundle),
+        labels=described.labels,
+        preprocessor=described.preprocessor,
+        provenance=described.provenance,
+        publication_key=publication["key"],
     )
 
 

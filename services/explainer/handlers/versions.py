@@ -22,13 +22,13 @@ def find_version(repository: ModelRepository, name: str, version: int, digest: s
         raise InvalidInput("model.name", "empty; expected the name of a served model")
     if version < 0:
         raise InvalidInput("model.version", f"expected 0 (the champion) or a version from 1, got {version}")
-    versions = {served.version: served for served in repository.versions(name)} if name in repository.names() else {}
-    if not versions:
+    if name not in repository.names():
         raise NotFound(f"model.name: no model '{name}'; there are: {', '.join(repository.names()) or 'none'}")
     wanted = version or repository.champion(name)
-    if wanted not in versions:
-        raise NotFound(f"model.version: '{name}' has no version {wanted}; it has {', '.join(map(str, versions))}")
-    served = versions[wanted]
+    served = repository.version(name, wanted)
+    if served is None:
+        numbers = ", ".join(map(str, repository.numbers(name)))
+        raise NotFound(f"model.version: '{name}' has no version {wanted} that can be read; it has {numbers or 'none'}")
     if digest and digest != served.digest:
         raise WrongState(f"model.digest: version {wanted} of '{name}' is {served.digest}, not {digest}")
     return served
