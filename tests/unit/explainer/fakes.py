@@ -1,0 +1,50 @@
+"""Hand-written fakes of the explainer's ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from services.common.vision.model_bundle import load_bundle
+from services.explainer.ports import Inference, ServedVersion
+from services.explainer.triton.tensors import BUNDLE_FOLDER
+
+
+class InProcessClassifier:
+    """Loads what lies in the model repository and answers from it. `on_load` runs first and may raise; `shift` spoils the logits."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._loaded: dict[tuple[str, int], torch.nn.Module] = {}
+        self.on_load: Callable[[str], None] = lambda name: None
+        self.shift = 0.0
+        self.hold: asyncio.Event | None = None
+        """Answers wait for it."""
+
+    async def infer(
+        self,
+        served: ServedVersion,
+        pixel_values: np.ndarray,
+        timeout_s: float,
+        target: int = -1,
+        method: str | None = None,
+    ) -> Inference:
+        if self.hold:
+            await self.hold.wait()
+        with torch.inference_mode():
+            model = self._loaded[served.name, served.version]
+            logits = model(pixel_values=torch.from_numpy(pixel_values)).logits.numpy()
+        return Inference(logits + self.shift, None, None)
+
+    async def is_ready(self, name: str, version: int) -> bool:
+        return (name, version) in self._loaded
+
+    async def load(self, name: str) -> None:
+        self.on_load(name)
+        for folder in (self._root / name).iterdir():
+            if folder.name.isdecimal():
+                self._loaded[name, int(folder.name)] = load_bundle(folder / BUNDLE_FOLDER).model
