@@ -12,16 +12,31 @@ log = logging.getLogger(__name__)
 
 
 async def reconcile(classifier: Classifier, repository: ModelRepository) -> list[str]:
-    """Load every model that has a champion and a version that is not ready; returns the names it loaded."""
+    """Load every model that has a champion and a version that is not ready; returns the names it loaded.
+
+    A model that can't be loaded is logged and left for the next round: it must not keep the others from being served.
+    """
     loaded = []
     for name in repository.names():
-        if not repository.champion(name):
-            continue
-        ready = [await classifier.is_ready(name, version.version) for version in repository.versions(name)]
-        if not all(ready):
-            await classifier.load(name)
-            loaded.append(name)
+        try:
+            if await _load_missing(classifier, repository, name):
+                loaded.append(name)
+        except ServiceError as error:
+            log.info("model not reconciled", extra={"model": name, "kind": error.kind})
+        except Exception:
+            log.exception("model not reconciled", extra={"model": name})
     return loaded
+
+
+async def _load_missing(classifier: Classifier, repository: ModelRepository, name: str) -> bool:
+    """Load the model `name` if it is published and not whole; returns whether it had to be."""
+    if not repository.champion(name):
+        return False
+    ready = [await classifier.is_ready(name, version.version) for version in repository.versions(name)]
+    if all(ready):
+        return False
+    await classifier.load(name)
+    return True
 
 
 async def keep_reconciled(classifier: Classifier, repository: ModelRepository, interval_s: float) -> None:
@@ -30,6 +45,7 @@ async def keep_reconciled(classifier: Classifier, repository: ModelRepository, i
         try:
             for name in await reconcile(classifier, repository):
                 log.info("loaded", extra={"model": name})
-        except ServiceError as error:
-            log.info("inference server not reconciled", extra={"kind": error.kind})
+        except Exception:
+            # Nobody else brings a restarted server back, so no fault may end this loop.
+            log.exception("inference server not reconciled")
         await asyncio.sleep(interval_s)

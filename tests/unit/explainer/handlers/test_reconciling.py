@@ -1,0 +1,81 @@
+"""A server that knows nothing is brought to what the repository holds. The repository is real."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from services.common.runtime.errors import WrongState
+from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.handlers.reconciling import keep_reconciled, reconcile
+from tests.unit.explainer.fakes import InProcessClassifier
+from tests.unit.explainer.made_up import write_bundle
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> TritonRepository:
+    """Two published models, `one` and `two`."""
+    write_bundle(tmp_path / "bundle")
+    repository = TritonRepository(tmp_path / "models")
+    for name in ("one", "two"):
+        repository.set_champion(name, repository.add_version(name, tmp_path / "bundle", "key").version)
+    return repository
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> InProcessClassifier:
+    return InProcessClassifier(tmp_path / "models")
+
+
+def fail_on(name: str, error: Exception):
+    def on_load(asked: str) -> None:
+        if asked == name:
+            raise error
+
+    return on_load
+
+
+async def test_fresh_server_gets_every_published_model_once(repository, classifier):
+    assert await reconcile(classifier, repository) == ["one", "two"]
+    assert await reconcile(classifier, repository) == []
+
+
+async def test_model_without_a_champion_is_left_alone(repository, classifier, tmp_path):
+    repository.add_version("unfinished", tmp_path / "bundle", "key")
+    assert await reconcile(classifier, repository) == ["one", "two"]
+
+
+@pytest.mark.parametrize("error", [WrongState("broken"), RuntimeError("a bug")], ids=["refused", "bug"])
+async def test_model_that_fails_does_not_keep_the_others_from_being_served(repository, classifier, error):
+    classifier.on_load = fail_on("one", error)
+    assert await reconcile(classifier, repository) == ["two"]
+
+
+async def test_version_folder_without_files_does_not_keep_the_others_from_being_served(
+    repository, classifier, tmp_path
+):
+    (tmp_path / "models" / "one" / "1" / "publication.json").unlink()
+    (tmp_path / "models" / "one" / "1" / "bundle" / "config.json").write_text("{")
+    assert await reconcile(classifier, repository) == ["two"]
+
+
+async def test_loop_goes_on_after_a_fault_of_any_kind(repository, classifier, tmp_path):
+    pointer = tmp_path / "models" / "one" / "champion.json"
+    whole = pointer.read_bytes()
+    pointer.write_text("{")
+    loop = asyncio.create_task(keep_reconciled(classifier, repository, interval_s=0.01))
+    await until_ready(classifier, "two")
+    pointer.write_bytes(whole)
+    await until_ready(classifier, "one")
+    loop.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await loop
+
+
+async def until_ready(classifier: InProcessClassifier, name: str) -> None:
+    async with asyncio.timeout(10):
+        while not await classifier.is_ready(name, 1):
+            await asyncio.sleep(0.01)
