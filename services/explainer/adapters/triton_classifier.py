@@ -8,11 +8,14 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from services.common.runtime.errors import DeadlineExceeded, NotFound, Overloaded, ServiceError, Unavailable
+from services.common.runtime.errors import DeadlineExceeded, Overloaded, Unavailable, Unsupported, WrongState
 from services.explainer.ports import Inference, ServedVersion
 from services.explainer.triton import tensors
 
 _READY_TIMEOUT_S = 2.0
+_OUTAGES = ("UNAVAILABLE", "CANCELLED")  # the second when it shuts down with our call in flight
+_DEAD_PROCESS = "is not healthy"  # INTERNAL, while Triton restarts the process that a model runs in
+_REFUSALS = {"StatusCode.INTERNAL", "StatusCode.INVALID_ARGUMENT"}
 
 
 class TritonClassifier:
@@ -39,10 +42,17 @@ class TritonClassifier:
     ) -> Inference:
         """See the port. Batches over Triton's cap are sent in pieces, side by side."""
         pieces = [
-            self._infer_piece(served, pixel_values[start : start + tensors.MAX_BATCH], timeout_s, target, method)
+            asyncio.create_task(
+                self._infer_piece(served, pixel_values[start : start + tensors.MAX_BATCH], timeout_s, target, method)
+            )
             for start in range(0, len(pixel_values), tensors.MAX_BATCH)
         ]
-        answers = await asyncio.gather(*pieces)
+        try:
+            answers = await asyncio.gather(*pieces)
+        finally:
+            # When one piece fails, the others would go on computing answers that nobody takes.
+            for piece in pieces:
+                piece.cancel()
         columns = [np.concatenate(column) for column in zip(*answers, strict=True)]
         return Inference(columns[0], columns[1], columns[2][:, 0]) if method else Inference(columns[0], None, None)
 
@@ -54,10 +64,18 @@ class TritonClassifier:
             return False
 
     async def load(self, name: str) -> None:
-        """See the port."""
+        """See the port.
+
+        Raises
+        ------
+        WrongState
+            When Triton can't load one of the versions; trying again does not help.
+        """
         try:
             await self._client.load_model(name, client_timeout=self._load_timeout_s)
         except InferenceServerException as error:
+            if str(error.status()) in _REFUSALS:
+                raise WrongState(f"Triton can't load {name}: {error.message()}") from error
             raise _translate(error, f"load {name}") from error
 
     async def close(self) -> None:
@@ -95,12 +113,18 @@ def _input(name: str, values: np.ndarray, dtype: str) -> triton.InferInput:
     return tensor
 
 
-def _translate(error: InferenceServerException, what: str) -> ServiceError:
+def _translate(error: InferenceServerException, what: str) -> Exception:
+    """What a failure means to us. What is neither an outage, nor load, nor the model's kind is a bug, there or here."""
     status, message = str(error.status()), error.message() or ""
     if "DEADLINE_EXCEEDED" in status or "timed out" in message.lower() or "timeout expired" in message.lower():
         return DeadlineExceeded(f"Triton did not answer in time: {what}")
     if "maximum queue size" in message:
         return Overloaded(f"Triton's queue is full: {what}")
+    if "UNIMPLEMENTED" in status:
+        return Unsupported(f"{what}: {message}")
     if "NOT_FOUND" in status:
-        return NotFound(f"Triton does not have {what}: {message}")
-    return Unavailable(f"Triton: {what}: {message}")
+        # We ask only for what the repository holds, so a Triton that does not know it has not loaded it yet.
+        return Unavailable(f"Triton has not loaded {what} yet")
+    if any(outage in status for outage in _OUTAGES) or _DEAD_PROCESS in message:
+        return Unavailable(f"Triton: {what}: {message}")
+    return RuntimeError(f"Triton: {what}: {status}: {message}")

@@ -1,7 +1,8 @@
 """The model as Triton's Python backend runs it: logits always, attributions only for those who ask.
 
 Imported by the two-line `model.py` in each version folder, inside Triton's stub process. One instance answers a whole
-batch of requests: one forward pass for all, then one attribution pass per method among them.
+batch of requests: one forward pass for all, then one attribution pass per method among them. A method that fails fails for those who
+asked for it, not for the others in the batch.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class TritonPythonModel:
 
         self._pb = pb_utils
         torch.set_num_threads(1)
+        # Convolutions in TF32 keep 10 bits of a number: publications are held against float32, and completeness is measured in it.
+        torch.backends.cudnn.allow_tf32 = False
         device = "cuda" if args["model_instance_kind"] == "GPU" else "cpu"
         folder = Path(args["model_repository"]) / args["model_version"] / tensors.BUNDLE_FOLDER
         try:
@@ -42,12 +45,16 @@ class TritonPythonModel:
             logits = self._bundle.model(pixel_values=pixel_values).logits
         targets = torch.cat([part["targets"] for part in parts])
         targets = torch.where(targets < 0, logits.argmax(dim=1), targets)
-        maps, deltas = self._attribute(parts, pixel_values, targets.clone())
+        maps, deltas, failures = self._attribute(parts, pixel_values, targets.clone())
         responses, start = [], 0
         for part in parts:
             rows = slice(start, start + len(part["pixels"]))
             start = rows.stop
-            responses.append(self._answer(part["wanted"], logits[rows], maps[rows], deltas[rows]))
+            failed = [failures[code] for code in _asked_codes(part) if code in failures]
+            if failed:
+                responses.append(self._refuse(*failed[0]))
+            else:
+                responses.append(self._answer(part["wanted"], logits[rows], maps[rows], deltas[rows]))
         return responses
 
     def finalize(self) -> None:
@@ -71,17 +78,33 @@ class TritonPythonModel:
 
     def _attribute(
         self, parts: list[dict[str, Any]], pixel_values: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[int, tuple[str, Exception]]]:
+        """Maps and deltas, zero where nobody asked or the method failed, and the failures by the method's code."""
+        failures: dict[int, tuple[str, Exception]] = {}
         maps = pixel_values.new_zeros((len(pixel_values), *pixel_values.shape[2:]))
         deltas = pixel_values.new_zeros(len(pixel_values))
         unasked = torch.full((1,), -1)
         codes = torch.cat([unasked.expand(len(p["pixels"])) if p["methods"] is None else p["methods"] for p in parts])
         for code in codes[codes >= 0].unique().tolist():
             rows = torch.nonzero(codes == code).flatten().to(pixel_values.device)
-            method = METHODS[tensors.METHOD_NAMES[code]]
-            result = attribute(method, self._bundle.model, pixel_values[rows], targets[rows], self._bundle.baselines)
-            maps[rows], deltas[rows] = result.maps, result.completeness_delta
-        return maps, deltas
+            name = tensors.METHOD_NAMES[code]
+            try:
+                result = attribute(
+                    METHODS[name], self._bundle.model, pixel_values[rows], targets[rows], self._bundle.baselines
+                )
+            except Exception as error:
+                # Any architecture may meet any method here, and captum and torch have many ways of not getting along with one.
+                failures[code] = (name, error)
+            else:
+                maps[rows], deltas[rows] = result.maps, result.completeness_delta
+        return maps, deltas, failures
+
+    def _refuse(self, name: str, error: Exception) -> Any:
+        """Memory comes back; that the model does not go with the method stays."""
+        is_memory = isinstance(error, torch.OutOfMemoryError)
+        code = self._pb.TritonError.UNAVAILABLE if is_memory else self._pb.TritonError.UNSUPPORTED
+        message = f"{name} failed on this model: {type(error).__name__}: {error}"
+        return self._pb.InferenceResponse(error=self._pb.TritonError(message, code))
 
     def _answer(self, wanted: set[str], logits: torch.Tensor, maps: torch.Tensor, deltas: torch.Tensor) -> Any:
         found = {tensors.LOGITS: logits, tensors.ATTRIBUTION: maps, tensors.DELTA: deltas[:, None]}
@@ -91,3 +114,8 @@ class TritonPythonModel:
             if name in wanted
         ]
         return self._pb.InferenceResponse(output_tensors=outputs)
+
+
+def _asked_codes(part: dict[str, Any]) -> list[int]:
+    """Codes of the methods that a request asked for; none when it wants logits only."""
+    return [] if part["methods"] is None else part["methods"].unique().tolist()

@@ -1,0 +1,31 @@
+"""What Triton's failures mean to a caller."""
+
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from services.common.runtime.errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable, Unsupported
+from services.explainer.adapters.triton_classifier import _translate
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        ("NOT_FOUND", "Request for unknown model: 'net' version 1 is not found", Unavailable),
+        ("UNAVAILABLE", "failed to connect to all addresses", Unavailable),
+        ("CANCELLED", "the server shuts down", Unavailable),
+        ("INTERNAL", "Stub process 'net_0_0' is not healthy.", Unavailable),
+        ("UNAVAILABLE", "request for model 'net' exceeds maximum queue size", Overloaded),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineExceeded),
+        ("UNAVAILABLE", "Request timeout expired", DeadlineExceeded),
+        ("UNIMPLEMENTED", "DEEP_LIFT_SHAP failed on this model", Unsupported),
+    ],
+)
+def test_failure_that_is_expected_has_its_kind(status, message, kind):
+    error = InferenceServerException(message, f"StatusCode.{status}")
+    assert type(_translate(error, "net version 1")) is kind
+
+
+@pytest.mark.parametrize("status", ["INTERNAL", "INVALID_ARGUMENT", "UNKNOWN"])
+def test_fault_over_there_is_a_bug_and_no_outage(status):
+    error = InferenceServerException("unexpected shape for input 'PIXEL_VALUES'", f"StatusCode.{status}")
+    assert not isinstance(_translate(error, "net version 1"), ServiceError)
