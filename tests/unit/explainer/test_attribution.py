@@ -13,6 +13,7 @@ from services.common.vision.nets import (
 )
 from services.explainer.domain.attribution import METHODS, attribute
 from services.explainer.domain.attribution.base import Logits
+from services.explainer.domain.attribution.deep_lift_shap import DeepLiftShap
 
 EXACT = 1e-9  # float64
 STEPS_TOLERANCE = 0.02  # 64 midpoints on a piecewise linear path, relative to the logit's change
@@ -77,6 +78,26 @@ def test_picture_gets_the_same_map_alone_and_in_a_batch(name):
     together = attribute(METHODS[name], net, inputs, targets, baselines).maps
     alone = attribute(METHODS[name], net, inputs[4:5], targets[4:5], baselines).maps
     assert torch.allclose(together[4], alone[0], atol=EXACT)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_pictures_in_parts_get_the_same_maps_as_in_one_pass(name):
+    net, inputs, baselines = nets()[1], pictures(6, 1, 8, 8), pictures(3, 1, 8, 8, seed=3)
+    targets = torch.arange(6) % 4
+    whole = attribute(METHODS[name], net, inputs, targets, baselines)
+    split = attribute(METHODS[name], net, inputs, targets, baselines, elements_in_flight=4 * inputs[0].numel())
+    assert torch.allclose(whole.maps, split.maps, atol=EXACT)
+    assert torch.allclose(whole.completeness_delta, split.completeness_delta, atol=EXACT)
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 12])
+def test_deep_lift_shap_is_the_same_whatever_is_in_flight(pairs):
+    net, inputs, baselines = nets()[1], pictures(4, 1, 8, 8), pictures(7, 1, 8, 8, seed=3)
+    targets = torch.arange(4)
+    whole = attribute(DeepLiftShap(), net, inputs, targets, baselines)
+    split = attribute(DeepLiftShap(pairs * inputs[0].numel()), net, inputs, targets, baselines)
+    assert torch.allclose(whole.maps, split.maps, atol=EXACT)
+    assert torch.allclose(whole.completeness_delta, split.completeness_delta, atol=EXACT)
 
 
 @pytest.mark.parametrize("name", METHODS)

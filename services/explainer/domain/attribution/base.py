@@ -9,6 +9,11 @@ import torch
 from torch import nn
 
 
+ELEMENTS_IN_FLIGHT = 2**23
+"""Input elements (pictures × channels × height × width) in one pass: bounds memory whatever the request's and the model's size.
+A pass keeps some hundred times as much in activations and gradients for the nets that are served here."""
+
+
 class Logits(nn.Module):
     """A `transformers` classifier as a function of its pixels: (batch, channels, height, width) → (batch, classes)."""
 
@@ -51,14 +56,31 @@ def attribute(
     pixel_values: torch.Tensor,
     targets: torch.Tensor,
     baselines: torch.Tensor,
+    elements_in_flight: int = ELEMENTS_IN_FLIGHT,
 ) -> Attribution:
     """Run `method` and measure how complete its map is: |Σ map − (logit − reference logit)|.
 
-    Shapes as in `AttributionMethod`. The model must be in eval mode; its parameters receive no gradients.
+    Shapes as in `AttributionMethod`. The model must be in eval mode; its parameters receive no gradients. Pictures go in parts of
+    at most `elements_in_flight` elements, of one picture at least; the parts change nothing in the result.
     """
     logits = Logits(model)
+    size = max(1, elements_in_flight // pixel_values[0].numel())
+    parts = [
+        _attribute_part(method, logits, pictures, part_targets, baselines)
+        for pictures, part_targets in zip(pixel_values.split(size), targets.split(size), strict=True)
+    ]
+    return Attribution(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _attribute_part(
+    method: AttributionMethod,
+    logits: Logits,
+    pixel_values: torch.Tensor,
+    targets: torch.Tensor,
+    baselines: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     attributions, reference = method(logits, pixel_values, targets, baselines)
     maps = attributions.detach().sum(dim=1)
     with torch.no_grad():
         reached = logits(pixel_values).gather(1, targets[:, None]).squeeze(1)
-    return Attribution(maps, (maps.sum(dim=(1, 2)) - (reached - reference)).abs())
+    return maps, (maps.sum(dim=(1, 2)) - (reached - reference)).abs()
