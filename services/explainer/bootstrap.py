@@ -34,6 +34,7 @@ async def run(settings: ExplainerSettings) -> None:
         classifier,
         repository,
         ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+        settings.max_request_pixels,
         settings.call_timeout_s,
     )
 
@@ -44,7 +45,9 @@ async def run(settings: ExplainerSettings) -> None:
     try:
         await serve(settings, [SERVICE], register)
     finally:
-        reconciler.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reconciler
-        await classifier.close()
+        try:
+            reconciler.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reconciler
+        finally:
+            await classifier.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common import wire
-from services.common.runtime.errors import DeadlineExceeded, InvalidInput
-from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.common.runtime.errors import InvalidInput
+from services.common.vision.preprocessing import ImageLimits
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
 from services.explainer.domain.segmentation.segments import MAX_SEGMENTS, SegmentationOptions
+from services.explainer.handlers.budget import Budget
+from services.explainer.handlers.decoding import decode_pictures
 from services.explainer.handlers.explaining import Explaining, ExplainOptions, PictureExplanation, Prediction
 from services.explainer.handlers.listing import list_versions
 from services.explainer.handlers.publishing import Publishing
@@ -39,6 +42,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         classifier: Classifier,
         repository: ModelRepository,
         limits: ImageLimits,
+        max_request_pixels: int,
         call_timeout_s: float,
     ) -> None:
         self._explaining = explaining
@@ -46,36 +50,24 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self._classifier = classifier
         self._repository = repository
         self._limits = limits
+        self._max_request_pixels = max_request_pixels
         self._call_timeout_s = call_timeout_s
 
     async def Predict(self, request: pb.PredictRequest, context: grpc.aio.ServicerContext) -> pb.PredictResponse:
-        pictures = self._read_pictures(request.images, MAX_PREDICTED)
-        model = request.model
-        served, predictions = await self._explaining.predict(
-            model.name, model.version, model.digest, pictures, self._budget_s(context)
-        )
+        model, budget = request.model, self._budget(context)
+        pictures = await self._read_pictures(request.images, MAX_PREDICTED, budget)
+        served, predictions = await self._explaining.predict(model.name, model.version, model.digest, pictures, budget)
         messages = [_prediction(served, prediction) for prediction in predictions]
         return pb.PredictResponse(model=_model(served), predictions=messages)
 
     async def Explain(self, request: pb.ExplainRequest, context: grpc.aio.ServicerContext) -> pb.ExplainResponse:
-        pictures = self._read_pictures(request.images, MAX_EXPLAINED)
-        options, model = _read_options(request), request.model
+        model, budget, options = request.model, self._budget(context), _read_options(request)
+        pictures = await self._read_pictures(request.images, MAX_EXPLAINED, budget)
         served, explanations = await self._explaining.explain(
-            model.name, model.version, model.digest, pictures, options, self._budget_s(context)
+            model.name, model.version, model.digest, pictures, options, budget
         )
-        return pb.ExplainResponse(
-            model=_model(served),
-            explanations=[
-                _explanation(served, image, explanation)
-                for image, explanation in zip(request.images, explanations, strict=True)
-            ],
-            method=_METHOD_PREFIX + options.method,
-            method_parameters_json=json.dumps(METHODS[options.method].parameters),
-            segmentation=pb.SegmentationOptions(
-                max_segments=options.segmentation.max_segments,
-                kept_evidence=options.segmentation.kept_evidence_ratio,
-            ),
-        )
+        # Digests and run-length encodings of large pictures take long enough to hold other calls up.
+        return await asyncio.to_thread(_explain_response, request, options, served, explanations)
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
@@ -102,16 +94,18 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         )
         return pb.PublishModelResponse(model=_model(served))
 
-    def _read_pictures(self, images: Sequence[vision_pb2.Image], most: int) -> list[np.ndarray]:
+    async def _read_pictures(self, images: Sequence[vision_pb2.Image], most: int, budget: Budget) -> list[np.ndarray]:
         if not 1 <= len(images) <= most:
             raise InvalidInput("images", f"expected 1 to {most} pictures, got {len(images)}")
-        return [decode_image(image.data, self._limits, f"images[{i}].data") for i, image in enumerate(images)]
+        data = [image.data for image in images]
+        return await asyncio.to_thread(decode_pictures, data, self._limits, self._max_request_pixels, budget)
 
-    def _budget_s(self, context: grpc.aio.ServicerContext) -> float:
+    def _budget(self, context: grpc.aio.ServicerContext) -> Budget:
         remaining = context.time_remaining()
-        budget = self._call_timeout_s if remaining is None else min(self._call_timeout_s, remaining - _MARGIN_S)
-        if budget <= 0:
-            raise DeadlineExceeded("no time is left to answer")
+        budget = Budget.of(
+            self._call_timeout_s if remaining is None else min(self._call_timeout_s, remaining - _MARGIN_S)
+        )
+        budget.remaining_s("nothing was begun")
         return budget
 
 
@@ -141,6 +135,27 @@ def _model(served: ServedVersion) -> vision_pb2.ModelVersion:
 
 def _prediction(served: ServedVersion, prediction: Prediction) -> vision_pb2.Prediction:
     return vision_pb2.Prediction(label=prediction.label, probabilities=prediction.probabilities, labels=served.labels)
+
+
+def _explain_response(
+    request: pb.ExplainRequest,
+    options: ExplainOptions,
+    served: ServedVersion,
+    explanations: Sequence[PictureExplanation],
+) -> pb.ExplainResponse:
+    return pb.ExplainResponse(
+        model=_model(served),
+        explanations=[
+            _explanation(served, image, explanation)
+            for image, explanation in zip(request.images, explanations, strict=True)
+        ],
+        method=_METHOD_PREFIX + options.method,
+        method_parameters_json=json.dumps(METHODS[options.method].parameters),
+        segmentation=pb.SegmentationOptions(
+            max_segments=options.segmentation.max_segments,
+            kept_evidence=options.segmentation.kept_evidence_ratio,
+        ),
+    )
 
 
 def _explanation(served: ServedVersion, image: vision_pb2.Image, explanation: PictureExplanation) -> pb.Explanation:

@@ -17,17 +17,24 @@ _COLOURS = np.array([(230, 60, 60), (60, 180, 75), (67, 99, 216), (255, 200, 25)
 def draw_overlay(picture: np.ndarray, evidence: np.ndarray, segments: Sequence[Segment]) -> bytes:
     """PNG of three panels: the picture; evidence for (red) and against (blue) the target; the segments in colour.
 
-    Shapes: picture (height, width) or (height, width, 3) uint8; evidence (height, width), signed.
+    Shapes: picture (height, width) or (height, width, 3) uint8; evidence (height, width) float32, signed.
     """
-    rgb = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
-    panels = [rgb, _draw_evidence(rgb, evidence), _draw_segments(rgb, segments)]
-    height, width = rgb.shape[:2]
+    height, width = picture.shape[:2]
     scale = PANEL_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    big = [np.asarray(Image.fromarray(panel).resize(size, Image.Resampling.NEAREST)) for panel in panels]
+    # To the panel's size before drawing: the colours of a large picture are computed for the pixels that are shown.
+    shown, evidence = _resize(picture, size), _resize(evidence, size)
+    rgb = np.repeat(shown[..., None], 3, axis=2) if shown.ndim == 2 else shown
+    placed = [Segment(segment.index, segment.share, _resize(segment.mask, size)) for segment in segments]
     file = io.BytesIO()
-    Image.fromarray(np.concatenate(big, axis=1)).save(file, format="PNG")
+    panels = [rgb, _draw_evidence(rgb, evidence), _draw_segments(rgb, placed)]
+    Image.fromarray(np.concatenate(panels, axis=1)).save(file, format="PNG")
     return file.getvalue()
+
+
+def _resize(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`plane` at `size` (width, height), nearest pixels: a small picture keeps its squares."""
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.NEAREST))
 
 
 def _draw_evidence(rgb: np.ndarray, evidence: np.ndarray) -> np.ndarray:

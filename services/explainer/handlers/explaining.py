@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from services.common.runtime.errors import DeadlineExceeded, InvalidInput
+from services.common.runtime.errors import InvalidInput
 from services.common.vision.explanation import Segment
 from services.explainer.domain.attribution import DEFAULT_METHOD
 from services.explainer.domain.overlay import draw_overlay
 from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
+from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.versions import find_version
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
@@ -59,12 +60,18 @@ class Explaining:
         self._repository = repository
 
     async def predict(
-        self, name: str, version: int, digest: str, pictures: Sequence[np.ndarray], timeout_s: float
+        self, name: str, version: int, digest: str, pictures: Sequence[np.ndarray], budget: Budget
     ) -> tuple[ServedVersion, list[Prediction]]:
-        """Classify `pictures`, each uint8 (height, width) or (height, width, 3)."""
+        """Classify `pictures`, each uint8 (height, width) or (height, width, 3).
+
+        Raises
+        ------
+        DeadlineExceeded
+            When `budget` was spent before the answer.
+        """
         served = find_version(self._repository, name, version, digest)
         pixel_values = await asyncio.to_thread(_preprocess, served, pictures)
-        answers = await self._classifier.infer(served, pixel_values, timeout_s)
+        answers = await self._classifier.infer(served, pixel_values, budget.remaining_s("pictures preprocessed"))
         return served, _read_logits(served, answers.logits)
 
     async def explain(
@@ -74,7 +81,7 @@ class Explaining:
         digest: str,
         pictures: Sequence[np.ndarray],
         options: ExplainOptions,
-        timeout_s: float,
+        budget: Budget,
     ) -> tuple[ServedVersion, list[PictureExplanation]]:
         """Classify and explain `pictures`.
 
@@ -83,25 +90,23 @@ class Explaining:
         InvalidInput
             At `target_label`, when the model has no such class.
         DeadlineExceeded
-            When the segments were not ready in time.
+            When `budget` was spent before the last segment.
         """
         served = find_version(self._repository, name, version, digest)
         if options.target_label and options.target_label not in served.labels:
             raise InvalidInput("target_label", f"'{options.target_label}' is none of {', '.join(served.labels)}")
         target = served.labels.index(options.target_label) if options.target_label else -1
-        end = asyncio.get_running_loop().time() + timeout_s
         pixel_values = await asyncio.to_thread(_preprocess, served, pictures)
-        answers = await self._classifier.infer(served, pixel_values, timeout_s, target, options.method)
+        remaining_s = budget.remaining_s("pictures preprocessed")
+        answers = await self._classifier.infer(served, pixel_values, remaining_s, target, options.method)
         predictions = _read_logits(served, answers.logits)
-        segments: list[list[Segment]] = []
+        rows = list(zip(pictures, predictions, answers.maps, answers.completeness_deltas, strict=True))
+        explanations: list[PictureExplanation] = []
         size = max(1, SEGMENTATION_SHARE_PX // answers.maps[0].size)
-        for start in range(0, len(pictures), size):
-            if asyncio.get_running_loop().time() > end:
-                raise DeadlineExceeded(f"segmented {start} of {len(pictures)} pictures in {timeout_s:.1f} s")
-            maps = answers.maps[start : start + size]
-            segments += await asyncio.to_thread(segment_maps, maps, options.segmentation)
-        rows = zip(pictures, predictions, answers.maps, segments, answers.completeness_deltas, strict=True)
-        return served, [_explain_picture(options, *row) for row in rows]
+        for start in range(0, len(rows), size):
+            budget.remaining_s(f"{start} of {len(rows)} pictures segmented")
+            explanations += await asyncio.to_thread(_explain_pictures, options, rows[start : start + size], budget)
+        return served, explanations
 
 
 def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -112,6 +117,18 @@ def _read_logits(served: ServedVersion, logits: np.ndarray) -> list[Prediction]:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     return [Prediction(served.labels[int(row.argmax())], tuple(row.tolist())) for row in probabilities]
+
+
+def _explain_pictures(
+    options: ExplainOptions, rows: Sequence[tuple[np.ndarray, Prediction, np.ndarray, float]], budget: Budget
+) -> list[PictureExplanation]:
+    """The explanations of `rows`: picture, prediction, map, completeness. The maps are segmented together."""
+    segments = segment_maps(np.stack([evidence for _, _, evidence, _ in rows]), options.segmentation)
+    explanations = []
+    for (picture, prediction, evidence, delta), pieces in zip(rows, segments, strict=True):
+        budget.remaining_s("maps segmented, not yet brought to the pictures' sizes")
+        explanations.append(_explain_picture(options, picture, prediction, evidence, pieces, delta))
+    return explanations
 
 
 def _explain_picture(

@@ -1,0 +1,33 @@
+"""How much time a call has left."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from services.common.runtime.errors import DeadlineExceeded
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The time of one call, from its arrival to `end` on `time.monotonic`'s clock; may be asked from any thread."""
+
+    end: float
+
+    @classmethod
+    def of(cls, seconds: float) -> Budget:
+        """A budget that starts now."""
+        return cls(time.monotonic() + seconds)
+
+    def remaining_s(self, done: str) -> float:
+        """Seconds left, more than 0; `done` tells how far the call has come.
+
+        Raises
+        ------
+        DeadlineExceeded
+            When none are left.
+        """
+        remaining = self.end - time.monotonic()
+        if remaining <= 0:
+            raise DeadlineExceeded(f"no time is left: {done}")
+        return remaining
