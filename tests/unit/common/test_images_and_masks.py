@@ -105,10 +105,20 @@ def test_text_that_is_no_mask_is_refused(counts):
         ("é", (4, 4)),
         ("", (4, 4)),
         ("0" * 40 + "_" * 20, (4, 4)),
+        ("PPPPPP4", (4, 4)),
         (encode_mask(np.ones((4, 4), bool)), (0, 4)),
         (encode_mask(np.ones((4, 4), bool)), (-4, -4)),
     ],
-    ids=["other size", "cut", "no ASCII", "empty", "number without end", "no rows", "negative size"],
+    ids=[
+        "other size",
+        "cut",
+        "no ASCII",
+        "empty",
+        "number without end",
+        "number of seven characters",
+        "no rows",
+        "negative size",
+    ],
 )
 def test_malformed_mask_is_refused_with_the_field(counts, size):
     with pytest.raises(InvalidInput) as caught:

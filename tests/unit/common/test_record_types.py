@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
+from safetensors.torch import save_file
 
 from services.common.runtime.errors import InvalidInput
 from services.common.runtime.settings import ServiceSettings
@@ -144,4 +145,56 @@ def test_folder_without_weights_is_no_bundle(tmp_path):
     write(tmp_path / "bundle")
     (tmp_path / "bundle" / "model.safetensors").unlink()
     with pytest.raises(InvalidInput, match=r"model\.safetensors"):
+        load_bundle(tmp_path / "bundle")
+
+
+def edit_json(path, **changes) -> None:
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(content))
+
+
+BROKEN = {
+    "weights cut": (lambda folder: cut(folder / "model.safetensors"), "can't load"),
+    "weights of nothing": (lambda folder: save_file({"x": torch.zeros(1)}, folder / "model.safetensors"), "layers"),
+    "weights of another shape": (lambda folder: edit_json(folder / "config.json", hidden_sizes=[5]), "layers|mismatch"),
+    "weights elsewhere": (
+        lambda folder: edit_json(folder / "config.json", transformers_weights="other.safetensors"),
+        "transformers_weights",
+    ),
+    "config cut": (lambda folder: cut(folder / "config.json"), r"config\.json"),
+    "config that is no object": (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json"),
+    "unknown architecture": (lambda folder: edit_json(folder / "config.json", model_type="nobodys"), "nobodys"),
+    "class without a name": (lambda folder: edit_json(folder / "config.json", id2label={"0": "a", "2": "b"}), "gap"),
+    "class twice": (lambda folder: edit_json(folder / "config.json", id2label={"0": "a", "1": "a"}), "twice"),
+    "preprocessing cut": (lambda folder: cut(folder / "preprocessor_config.json"), r"preprocessor_config\.json"),
+    "no mean": (
+        lambda folder: edit_json(folder / "preprocessor_config.json", do_normalize=True, image_mean=None),
+        "image_mean",
+    ),
+    "provenance cut": (lambda folder: cut(folder / "plumbline.json"), r"plumbline\.json"),
+    "baselines of another name": (
+        lambda folder: save_file({"x": torch.zeros(1)}, folder / "baselines.safetensors"),
+        "baselines",
+    ),
+    "baselines cut": (lambda folder: (folder / "baselines.safetensors").write_bytes(b"1"), "baselines"),
+    "baselines of another size": (
+        lambda folder: save_file({"baselines": torch.zeros(2, 1, 5, 5)}, folder / "baselines.safetensors"),
+        "at least 2",
+    ),
+    "baselines without numbers": (
+        lambda folder: save_file({"baselines": torch.full((2, 1, 6, 6), torch.nan)}, folder / "baselines.safetensors"),
+        "finite",
+    ),
+}
+
+
+def cut(path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(("spoil", "told"), BROKEN.values(), ids=BROKEN)
+def test_broken_bundle_is_refused_with_what_is_wrong(tmp_path, spoil, told):
+    write(tmp_path / "bundle")
+    spoil(tmp_path / "bundle")
+    with pytest.raises(InvalidInput, match=told):
         load_bundle(tmp_path / "bundle")
