@@ -10,10 +10,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from services.common.runtime.errors import Unavailable
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.critique import Critique
 from services.common.vision.explanation import Segment
 from services.trainer.domain.job import AlignmentRequest, Job, JobState
+
+
+class WorkerStopping(Unavailable):
+    """The worker is told to go: the step starts again elsewhere, and that costs it no retry."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +33,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """A served version as the explainer names it."""
+    """A served version as the explainer names it; `is_champion` as it was when the version was looked up."""
 
     name: str
     version: int
     digest: str
     labels: tuple[str, ...]
+    is_champion: bool = False
 
 
 @dataclass(frozen=True)
 class ExplainedSample:
-    """A picture with the segments of its decision; `message` is the picture's encoded file."""
+    """A picture with the segments of its decision; `data` is the picture's encoded file."""
 
     sample: Sample
     target_label: str
@@ -200,5 +206,6 @@ class TrainingRun(Protocol):
     ) -> dict[str, Any] | None:
         """Train, measure, decide; returns what was measured, with `bundle_path` when there is a challenger.
 
-        `is_wanted` is asked about every second; None when it said no and the run was stopped.
+        `is_wanted` is asked about every second; None when it said no and the run was stopped. `WorkerStopping` when the worker is told
+        to go meanwhile.
         """

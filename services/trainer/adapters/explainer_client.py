@@ -45,7 +45,7 @@ class ExplainerClient:
             listed = self._stub.ListModels(pb.ListModelsRequest(name=name), timeout=self._timeout_s).models
         for entry in listed:
             if entry.model.version == version or (version == 0 and entry.is_champion):
-                return _answer(entry.model, entry.labels)
+                return _answer(entry.model, entry.labels, entry.is_champion)
         raise NotFound(f"model.version: '{name}' has no version {version}")
 
     def predict(self, model: ModelAnswer, samples: Sequence[Sample]) -> np.ndarray:
@@ -88,7 +88,7 @@ class ExplainerClient:
         )
         with calling(_NAME):
             reply = self._stub.PublishModel(request, timeout=self._publish_timeout_s)
-        return _answer(reply.model, ())
+        return _answer(reply.model, (), is_champion=True)
 
 
 def _read(samples: Sequence[Sample]) -> Iterator[_Picture]:
@@ -116,5 +116,5 @@ def _version(model: ModelAnswer) -> vision_pb2.ModelVersion:
     return vision_pb2.ModelVersion(name=model.name, version=model.version, digest=model.digest)
 
 
-def _answer(model: vision_pb2.ModelVersion, labels: Sequence[str]) -> ModelAnswer:
-    return ModelAnswer(model.name, model.version, model.digest, tuple(labels))
+def _answer(model: vision_pb2.ModelVersion, labels: Sequence[str], is_champion: bool) -> ModelAnswer:
+    return ModelAnswer(model.name, model.version, model.digest, tuple(labels), is_champion)

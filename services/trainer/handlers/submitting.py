@@ -100,6 +100,12 @@ class Submitting:
         model = self._explainer.find_model(submission.model_name, submission.model_version)
         if submission.model_digest not in ("", model.digest):
             raise InvalidInput("model.digest", f"version {model.version} of '{model.name}' has {model.digest}")
+        if not model.is_champion:
+            raise InvalidInput(
+                "model.version",
+                f"version {model.version} of '{model.name}' is not its champion, and what is made of it could not be published; "
+                "expected the champion's version, or 0",
+            )
         if not self._record.has_bundle(model.name, model.digest):
             raise InvalidInput(
                 "model",

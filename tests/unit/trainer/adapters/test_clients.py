@@ -16,7 +16,7 @@ from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as explainer_rpc
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as lvlm_rpc
-from services.common.runtime.errors import InvalidInput, Overloaded, Unavailable
+from services.common.runtime.errors import InvalidInput, NotFound, Overloaded, Unavailable
 from services.common.vision.explanation import Segment
 from services.trainer.adapters.channel import in_chunks
 from services.trainer.adapters.explainer_client import ExplainerClient
@@ -42,6 +42,10 @@ class _Limited:
 
 
 class _Explainer(_Limited, explainer_rpc.ExplainerServiceServicer):
+    def ListModels(self, request, context):
+        versions = [{"model": {"name": request.name, "version": number}, "labels": ["0", "1"]} for number in (1, 2)]
+        return explainer_pb.ListModelsResponse(models=[versions[0], versions[1] | {"is_champion": True}])
+
     def Predict(self, request, context):
         self.take([image.id for image in request.images], context)
         return explainer_pb.PredictResponse(predictions=[{"probabilities": [0.5, 0.5]} for _ in request.images])
@@ -144,6 +148,15 @@ def test_a_picture_that_is_too_much_alone_is_overloaded_and_one_that_takes_too_l
         _explain(_Explainer(0, _overloaded), samples[:1])
     with pytest.raises(Unavailable, match="explainer"):
         _explain(_Explainer(0, _slow), samples[:1])
+
+
+def test_a_model_is_found_by_its_version_or_as_the_champion():
+    with _serving(_Explainer()) as address:
+        client = ExplainerClient(address, 5.0, 5.0)
+        found = [client.find_model("stripes", version) for version in (0, 1, 2)]
+        with pytest.raises(NotFound, match="no version 3"):
+            client.find_model("stripes", 3)
+    assert [(model.version, model.is_champion) for model in found] == [(2, True), (1, False), (2, True)]
 
 
 def test_predict_asks_in_chunks_of_256(samples: list[Sample]):

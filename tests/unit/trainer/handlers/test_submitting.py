@@ -1,4 +1,4 @@
-"""What a job may ask for, said before anything is filed. Data set and record are real; the explainer tells one model."""
+"""What a job may ask for, said before anything is filed. Data set and record are real; the explainer tells one model of two versions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from services.trainer.ports import ModelAnswer
 from tests.unit.trainer.fakes import ListQueue
 from tests.unit.trainer.made_up import MODEL_DIGEST, SPECIFICATION
 
-MODEL = ModelAnswer("stripes", 3, MODEL_DIGEST, ("0", "1"))
+MODEL = ModelAnswer("stripes", 3, MODEL_DIGEST, ("0", "1"), is_champion=True)
+FORMER = ModelAnswer("stripes", 2, MODEL_DIGEST, ("0", "1"))
 GOOD = Submission("", "stripes", 0, "set", SPECIFICATION)
 
 
 class _OneModel:
-    """The `find_model` of an explainer."""
+    """The `find_model` of an explainer that serves a champion and its forerunner."""
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
@@ -32,6 +33,8 @@ class _OneModel:
     def find_model(self, name: str, version: int) -> ModelAnswer:
         if self.failure:
             raise self.failure
+        if (name, version) == (FORMER.name, FORMER.version):
+            return FORMER
         if name != MODEL.name or version not in (0, MODEL.version):
             raise NotFound(f"model.version: '{name}' has no version {version}")
         return MODEL
@@ -69,6 +72,11 @@ def test_submit_files_the_job_with_the_model_resolved_and_defaults_filled_and_se
     assert stage.queue.sent == [("critique", job.job_id)]
 
 
+def test_submit_takes_the_champion_by_its_version_too(stage: _Stage):
+    job = stage.submitting.submit(dataclasses.replace(GOOD, model_version=MODEL.version))
+    assert job.request.model_version == MODEL.version
+
+
 def _rules(*rules: ClassRule) -> ClassSpecification:
     return ClassSpecification("t", rules)
 
@@ -83,6 +91,7 @@ def _rules(*rules: ClassRule) -> ClassSpecification:
         ({"idempotency_key": "k" * 257}, "idempotency_key"),
         ({"model_name": ""}, "model.name"),
         ({"model_version": -1}, "model.version"),
+        ({"model_version": FORMER.version}, "model.version"),
         ({"model_digest": f"sha256:{'9' * 64}"}, "model.digest"),
         ({"dataset_path": "../set"}, "dataset_path"),
         ({"dataset_path": "other"}, "dataset_path"),
