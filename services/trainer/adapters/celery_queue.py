@@ -11,6 +11,7 @@ from services.common.runtime.queues import CRITIQUE_TASK, JOBS_QUEUE, TRAIN_TASK
 VISIBILITY_TIMEOUT_S = 6 * 3600
 """Longer than the longest job: a message that is not acknowledged by then is delivered again."""
 _SOCKET_TIMEOUT_S = 10.0
+"""For every command: a broker that takes connections and answers nothing must not hold us. The worker's waiting ones (BRPOP) last 1 s."""
 _RETRY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.5}
 
 
@@ -19,6 +20,7 @@ def build_app(broker_url: str) -> celery.Celery:
     transport = {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "socket_connect_timeout": _SOCKET_TIMEOUT_S,
+        "socket_timeout": _SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
     }
     app = celery.Celery("plumbline-trainer", broker=broker_url, set_as_current=False)
