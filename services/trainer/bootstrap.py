@@ -81,20 +81,26 @@ def run_worker(settings: TrainerSettings) -> None:
     """Work off both queues until told to stop.
 
     Threads, not forks: gRPC does not survive a fork, and what is heavy (training) runs in a process of its own anyway. SIGTERM ends
-    that process at once: the job goes back into the queue and starts again elsewhere, so a worker is gone within seconds.
+    that process at once, and asking for critiques after the call that is under way: the job goes back into the queue and starts again
+    elsewhere.
     """
     for chatty in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # they log arguments, and those name pictures
     parts = _Parts.build(settings)
     lvlm = LvlmClient(settings.lvlm_address, settings.lvlm_timeout_s)
-    run = TrainingChild(settings.store_root, settings.data_root, settings.training_threads, settings.training_timeout_s)
+    stopping = threading.Event()
+    run = TrainingChild(
+        settings.store_root, settings.data_root, settings.training_threads, settings.training_timeout_s, stopping
+    )
     completing = Completing(parts.record, parts.queue)
     register_tasks(
         parts.app,
         Steps(
             parts.record,
             parts.submitting(),
-            Critiquing(parts.record, parts.explainer, lvlm, parts.datasets, completing, parts.board, parts.lease),
+            Critiquing(
+                parts.record, parts.explainer, lvlm, parts.datasets, completing, parts.board, parts.lease, stopping
+            ),
             Consuming(parts.record, completing, parts.lease),
             Training(parts.record, parts.explainer, completing, parts.board, run, parts.lease),
             read_submission_json,
@@ -102,7 +108,7 @@ def run_worker(settings: TrainerSettings) -> None:
     )
     quiet = timedelta(seconds=settings.recovery_interval_s)
     recovering = Recovering(parts.record, parts.queue, completing, parts.lease, quiet)
-    signals.worker_shutting_down.connect(lambda **_: run.stop(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
     threading.Thread(target=_recover_for_ever, args=(recovering, quiet), daemon=True, name="recovery").start()
     parts.app.worker_main(
         [

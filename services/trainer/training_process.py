@@ -1,7 +1,8 @@
 """Training as a process of its own: from a critiqued job in the record to a challenger bundle and its numbers.
 
 Run by the worker: python -m services.trainer.training_process --store DIR --data DIR --job ID. Prints JSON lines: `progress` while it
-works, then `metrics`, or `error` when the input does not allow it.
+works, then `metrics`; or `error` when the input does not allow it, `unavailable` when another try may do better, `bug` with the stack on
+standard error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import json
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -58,6 +60,11 @@ def main() -> None:
         _print({"metrics": train_job(ArtifactStore(arguments.store), DatasetFolder(arguments.data), arguments.job)})
     except ServiceError as error:
         _print({"error": error.message})
+    except OSError as error:
+        _print({"unavailable": f"training can't read or write a file: {error.strerror}"})
+    except Exception as error:  # a bug: the worker ends the job, and the stack goes to its log
+        traceback.print_exc()
+        _print({"bug": type(error).__name__})
 
 
 def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dict[str, Any]:

@@ -15,23 +15,24 @@ from typing import IO, Any
 
 from services.common.runtime.errors import DeadlineExceeded, Unavailable, WrongState
 from services.trainer.domain.job import Job
-from services.trainer.ports import Progress
+from services.trainer.ports import Progress, WorkerStopping
 
 _POLL_S = 1.0
 _EXIT_S = 30.0
 
 
 class TrainingChild:
-    """Runs `python -m services.trainer.training_process`; it reports as JSON lines."""
+    """Runs `python -m services.trainer.training_process`; it reports as JSON lines.
 
-    def __init__(self, store_root: Path, data_root: Path, threads: int, timeout_s: float) -> None:
+    Children end soon after `stopping` is set, for the worker is told to go then.
+    """
+
+    def __init__(
+        self, store_root: Path, data_root: Path, threads: int, timeout_s: float, stopping: threading.Event
+    ) -> None:
         self._arguments = ["--store", str(store_root), "--data", str(data_root), "--threads", str(threads)]
         self._timeout_s = timeout_s
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """End running children soon, for the worker is told to go; their jobs start again elsewhere."""
-        self._stopping.set()
+        self._stopping = stopping
 
     def __call__(
         self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]
@@ -45,7 +46,11 @@ class TrainingChild:
         DeadlineExceeded
             When it took longer than the setting allows.
         Unavailable
-            When the child died, or this worker is told to go: it is worth another try.
+            When the child was killed or can't use the store: it is worth another try.
+        WorkerStopping
+            When this worker is told to go.
+        RuntimeError
+            When the child fell over a bug; its stack is in this process's standard error.
         """
         command = [sys.executable, "-m", "services.trainer.training_process", *self._arguments, "--job", job.job_id]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -64,7 +69,7 @@ class TrainingChild:
         end, last_line = time.monotonic() + self._timeout_s, "no report"
         while True:
             if self._stopping.is_set():
-                raise Unavailable("the worker is told to stop")
+                raise WorkerStopping("the worker is told to go")
             if time.monotonic() > end:
                 raise DeadlineExceeded(f"training took longer than {self._timeout_s:.0f} s")
             if not is_wanted():
@@ -74,8 +79,7 @@ class TrainingChild:
             except queue.Empty:
                 continue
             if line is None:
-                status = child.wait(_EXIT_S)
-                raise Unavailable(f"training ended with status {status} after: {last_line[:200]}")
+                raise _explain_end(child.wait(_EXIT_S), last_line)
             last_line = line
             if not line.startswith("{"):
                 continue  # some library's chatter
@@ -84,7 +88,17 @@ class TrainingChild:
                 return message["metrics"]
             if "error" in message:
                 raise WrongState(message["error"])
+            if "unavailable" in message:
+                raise Unavailable(message["unavailable"])
+            if "bug" in message:
+                raise RuntimeError(f"the training process fell over {message['bug']}; its stack stands before this one")
             on_progress(Progress(**message["progress"]))
+
+
+def _explain_end(status: int, last_line: str) -> Exception:
+    """What a child that ended without a result comes to: killed, which may not happen again, or a bug."""
+    told = f"training ended with status {status} after: {last_line[:200]}"
+    return Unavailable(told) if status < 0 else RuntimeError(told)
 
 
 def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:

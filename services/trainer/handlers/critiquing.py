@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from services.trainer.ports import (
     Progress,
     ProgressBoard,
     Sample,
+    WorkerStopping,
 )
 
 TRAIN_PART, HELD_OUT_PART = "train", "held_out"
@@ -42,6 +44,7 @@ class Critiquing:
         completing: Completing,
         board: ProgressBoard,
         lease: Lease,
+        stopping: threading.Event,
     ) -> None:
         self._archive = archive
         self._explainer = explainer
@@ -50,6 +53,7 @@ class Critiquing:
         self._completing = completing
         self._board = board
         self._lease = lease
+        self._stopping = stopping
 
     def critique(self, job_id: str) -> None:
         """Choose the pictures and ask for their critiques. May run again after it was cut off: what is there is not redone.
@@ -58,6 +62,8 @@ class Critiquing:
         ------
         Conflict
             When another worker has the job.
+        WorkerStopping
+            When `stopping` was set meanwhile.
         """
         with self._lease.hold(job_id, "critique") as is_ours:
             job = self._archive.load(job_id)
@@ -109,6 +115,8 @@ class Critiquing:
         asked: list[str] = sorted(there)
         waiting = [sample for digest, sample in samples.items() if digest not in there]
         for start in range(0, len(waiting), MAX_BATCH_CRITIQUES):
+            if self._stopping.is_set():
+                raise WorkerStopping("the worker is told to go")
             if not is_ours() or self._archive.load(job.job_id).state != JobState.CRITIQUING:
                 return
             chunk = waiting[start : start + MAX_BATCH_CRITIQUES]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
 from services.trainer.handlers.completing import ASKED, EXPECTED, Completing
 from services.trainer.handlers.critiquing import Critiquing
-from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
+from services.trainer.ports import ExplainedSample, ModelAnswer, Sample, WorkerStopping
 from tests.unit.trainer.fakes import LastProgress, ListQueue, LocalLease
 from tests.unit.trainer.made_up import make_critique, make_request
 
@@ -51,6 +52,7 @@ class _Lvlm:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.fails_at = 99
+        self.on_asked: Callable[[], None] = lambda: None
 
     def translate(
         self, model: ModelAnswer, specification: ClassSpecification, pictures: Sequence[ExplainedSample], job_id: str
@@ -58,6 +60,7 @@ class _Lvlm:
         if len(self.asked) >= self.fails_at:
             raise Unavailable("lvlm is away")
         self.asked.append([picture.sample.file_name for picture in pictures])
+        self.on_asked()
 
 
 class _Stage:
@@ -73,7 +76,7 @@ class _Stage:
         (self.folder / "metadata.csv").write_text(f"file_name,label\n{rows}")
         self.record = JobRecord(ArtifactStore(root / "store"))
         self.explainer, self.lvlm, self.queue, self.lease = _Explainer(), _Lvlm(), ListQueue(), LocalLease()
-        self.board = LastProgress()
+        self.board, self.stopping = LastProgress(), threading.Event()
         self.critiquing = Critiquing(
             self.record,
             self.explainer,
@@ -82,6 +85,7 @@ class _Stage:
             Completing(self.record, self.queue),
             self.board,
             self.lease,
+            self.stopping,
         )
         self.job_id = self.record.file(make_request(images_per_class=10, labels=["0", "1", "2"])).job_id
 
@@ -158,6 +162,19 @@ def test_a_cancelled_job_is_not_asked_for(stage: _Stage):
     stage.record.advance(stage.record.load(stage.job_id), JobState.CANCELLED)
     stage.critiquing.critique(stage.job_id)
     assert (stage.explainer.predicted, stage.lvlm.asked) == ([], [])
+
+
+def test_a_worker_that_is_told_to_go_asks_for_no_more_and_another_asks_for_the_rest(stage: _Stage):
+    stage.lvlm.on_asked = stage.stopping.set
+    with pytest.raises(WorkerStopping):
+        stage.critiquing.critique(stage.job_id)
+    (first,) = stage.lvlm.asked
+    assert stage.record.read(stage.job_id, ASKED) is None
+    stage.answer([digest for digest, entry in stage.expected().items() if entry["file_name"] in first])
+    stage.stopping.clear()
+    stage.lvlm.on_asked = lambda: None
+    stage.critiquing.critique(stage.job_id)
+    assert not set(first) & {name for batch in stage.lvlm.asked[1:] for name in batch}
 
 
 def test_a_second_worker_leaves_the_job_alone(stage: _Stage):
