@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import celery
@@ -15,17 +15,19 @@ from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUE_TASK
 from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.handlers.submitting import Submission, Submitting
-from services.trainer.handlers.training import Training, fail
-from services.trainer.ports import Archive
+from services.trainer.handlers.training import Training, fail, tell
+from services.trainer.ports import Archive, WorkerStopping
 
 log = logging.getLogger(__name__)
 
 RETRIED = (Unavailable, Overloaded)
-RETRY_COUNT = 5
-RETRY_DELAY_S = 2.0
+RETRY_COUNT = 11
+RETRY_DELAYS_S = (2.0, 45.0)
+"""First and longest wait, doubled in between: five and a half minutes in all. Less than a minute each, after which the recovery takes a
+job for abandoned."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Steps:
     """The use cases behind the tasks."""
 
@@ -38,29 +40,39 @@ class Steps:
 
 
 def register_tasks(app: celery.Celery, steps: Steps) -> None:
-    """Give `app` its four tasks. A neighbour that is away is waited for, a bounded number of times (about a minute)."""
+    """Give `app` its four tasks. A neighbour that is away is waited for, a bounded number of times (about five minutes)."""
 
-    @app.task(name=CRITIQUE_TASK, bind=True, max_retries=RETRY_COUNT)
+    @app.task(name=CRITIQUE_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
     def critique(task: celery.Task, job_id: str) -> None:
         _run(task, steps, lambda: steps.critiquing.critique(job_id), job_id)
 
-    @app.task(name=TRAIN_TASK, bind=True, max_retries=RETRY_COUNT)
+    @app.task(name=TRAIN_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
     def train(task: celery.Task, job_id: str) -> None:
         _run(task, steps, lambda: steps.training.train(job_id), job_id)
 
-    @app.task(name=CONSUME_CRITIQUES_TASK, bind=True, max_retries=RETRY_COUNT)
+    @app.task(name=CONSUME_CRITIQUES_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
     def consume_critiques(task: celery.Task, batch: Any) -> None:
         job_id = str(batch.get("job_id")) if isinstance(batch, dict) else ""
-        _run(task, steps, lambda: steps.consuming.consume(batch), job_id)
 
-    @app.task(name=SUBMIT_TASK, bind=True, max_retries=RETRY_COUNT)
+        def refuse(error: Exception, request_id: str) -> None:
+            # One batch is no reason to end a job: its pictures are asked for again, or somebody else's critiques of them come.
+            steps.archive.set_aside(job_id, batch, tell(error, request_id))
+
+        _run(task, steps, lambda: steps.consuming.consume(batch), job_id, refuse)
+
+    @app.task(name=SUBMIT_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
     def submit(task: celery.Task, request: Any) -> None:
+        def submit_once() -> None:
+            submission = steps.read_submission(request)
+            # A message may come twice. Without a key of the sender's its own id is the key.
+            key = submission.idempotency_key or f"message-{task.request.id}"
+            steps.submitting.submit(dataclasses.replace(submission, idempotency_key=key))
+
         def refuse(error: Exception, request_id: str) -> None:
             # Nobody waits for an answer on the queue: what was wrong is kept where the submitter can read it.
-            reason = error.message if isinstance(error, ServiceError) else f"internal error, request {request_id}"
-            steps.archive.set_aside("", request, reason)
+            steps.archive.set_aside("", request, tell(error, request_id))
 
-        _run(task, steps, lambda: steps.submitting.submit(steps.read_submission(request)), "", refuse)
+        _run(task, steps, submit_once, "", refuse)
 
 
 def _run(
@@ -74,14 +86,17 @@ def _run(
     refuse = refuse or (lambda error, request_id: fail(steps.archive, job_id, error, request_id))
     extra = {"task": task.name, "job_id": job_id}
     try:
-        step()
+        _do(step)
+    except WorkerStopping:
+        log.info("step sent on", extra=extra)
+        task.signature_from_request(task.request, retries=task.request.retries).apply_async()
     except Conflict as error:
         # Another worker has the job or moved it at the same moment: it goes on there.
         log.info("step left to another", extra=extra | {"cause": error.message})
     except RETRIED as error:
         if task.request.retries < RETRY_COUNT:
             log.info("step tried again", extra=extra | {"kind": error.kind})
-            raise task.retry(exc=error, countdown=RETRY_DELAY_S * 2**task.request.retries) from error
+            raise task.retry(exc=error, countdown=_delay_s(task.request.retries)) from error
         log.warning("step failed", extra=extra | {"kind": error.kind})
         refuse(error, "")
     except ServiceError as error:
@@ -91,3 +106,16 @@ def _run(
         request_id = uuid.uuid4().hex
         log.exception("step failed", extra=extra | {"request_id": request_id})
         refuse(error, request_id)
+
+
+def _do(step: Callable[[], object]) -> None:
+    try:
+        step()
+    except OSError as error:
+        # The store's: a full or hanging disk passes. Neighbours' are ours already when they come here.
+        raise Unavailable(f"a file can't be read or written: {error.strerror}") from error
+
+
+def _delay_s(retries: int) -> float:
+    first, longest = RETRY_DELAYS_S
+    return min(longest, first * 2**retries)

@@ -90,11 +90,15 @@ class Training:
         )
 
 
+def tell(error: Exception, request_id: str) -> str:
+    """What may be said of a failure: an expected one's own words, and of a bug the id that its stack has in the log."""
+    return error.message if isinstance(error, ServiceError) else f"internal error, request {request_id}"
+
+
 def fail(archive: Archive, job_id: str, error: Exception, request_id: str) -> None:
     """End a job that could not be done, with a reason; the caller's log has the stack of a bug under `request_id`."""
-    reason = error.message if isinstance(error, ServiceError) else f"internal error, request {request_id}"
     try:
-        archive.advance(archive.load(job_id), JobState.FAILED, reason=reason)
+        archive.advance(archive.load(job_id), JobState.FAILED, reason=tell(error, request_id))
     except ServiceError:
         # It ended meanwhile (cancelled), or there is no such job: then there is nothing to fail.
         log.info("job not failed", extra={"job_id": job_id})
