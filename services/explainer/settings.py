@@ -32,8 +32,8 @@ class ExplainerSettings(ServiceSettings):
     """Largest encoded picture taken."""
     max_image_pixels: int = 32_000_000
     """Most pixels a picture may have."""
-    max_request_pixels: int = 64_000_000
-    """Most pixels that the pictures of one request may have together: 256 of 500×500, or two of the largest. Decoded they take
-    three bytes each, 192 MB; several requests at a time must fit the service's 2 GiB."""
+    max_request_pixels: int = 100_000_000
+    """Most pixels that the pictures of one request may have together: three of the largest, or 256 of 600×600. Decoded they take three
+    bytes each, 300 MB, and several requests at a time must fit the service's 2 GiB."""
     segmentation_threads: int = 1
     """Threads of one segmentation."""
