@@ -15,6 +15,7 @@ from services.common.runtime.errors import InvalidInput
 
 MAX_BATCH_BYTES = 64 * 1024
 MAX_BATCH_CRITIQUES = 32
+MAX_SEGMENTS = 64
 MAX_CRITIQUE_BYTES = MAX_BATCH_BYTES - 1024
 """Of one critique as JSON, so that it fits a batch of its own whatever the job is called."""
 
@@ -42,7 +43,7 @@ class RleMask(_Message):
 class SegmentVerdict(_Message):
     """One judged segment."""
 
-    segment_index: int = Field(ge=1, description="number of the segment in the explanation, from 1")
+    segment_index: int = Field(ge=1, le=MAX_SEGMENTS, description="number of the segment in the explanation, from 1")
     verdict: Verdict
     share: float = Field(ge=0, le=1, description="share of the positive evidence that the segment holds")
     mask: RleMask
@@ -65,7 +66,7 @@ class Critique(_Message):
     model_digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="digest of the model that was explained")
     true_label: str = Field(min_length=1)
     reasons: str = Field(default="", description="the critic's words")
-    verdicts: list[SegmentVerdict] = Field(default_factory=list, max_length=64)
+    verdicts: list[SegmentVerdict] = Field(default_factory=list, max_length=MAX_SEGMENTS)
     failure: str = Field(default="", description="why the picture FAILED; empty otherwise")
     provenance: Provenance
 

@@ -100,6 +100,8 @@ def _set(critique: Critique, path: str, value: Any) -> dict[str, Any]:
         ("verdicts.0.verdict", "PROBABLY", "verdicts.0.verdict"),
         ("verdicts.0.share", 1.5, "verdicts.0.share"),
         ("verdicts.0.share", float("nan"), "verdicts.0.share"),
+        ("verdicts.1.segment_index", 0, "verdicts.1.segment_index"),
+        ("verdicts.1.segment_index", 2**31, "verdicts.1.segment_index"),
         ("verdicts.1.segment_index", 1, "segment 1 is judged twice"),
         ("verdicts.0.mask.size", [4, 16], "verdicts[0].mask.size: expected [8, 8]"),
         ("verdicts.0.mask", {"counts": "PPPPP1", "size": [100_000, 100_000]}, "verdicts[0].mask.size"),
