@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import time
@@ -18,9 +19,13 @@ from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.control import find_stack
+from services.common.runtime.errors import Unsupported
 from services.common.vision.masks import decode_mask
 from services.common.vision.model_bundle import load_bundle
 from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.explainer.adapters.triton_classifier import TritonClassifier
+from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.ports import Inference
 from tests.conftest import Served, png
 
 LOGIT_TOLERANCE = 1e-4  # float32 sums in another order
@@ -80,6 +85,21 @@ def test_picture_of_another_size_keeps_its_own_pixels_and_the_maps_sum(served):
     assert explanation.segments[0].mask.width_px == 112
 
 
+async def test_attribution_that_fails_fails_only_who_asked_for_it(served):
+    version = TritonRepository(served.layout.models).version(served.name, 1)
+    pixels = np.stack([version.preprocessor(decode_image(data, ImageLimits(), "")) for _, data in served.pictures[:64]])
+    classifier = TritonClassifier(served.layout.triton, 30)
+    try:
+        # The long one lets the others queue up behind it, so that Triton puts them into one batch.
+        long = classifier.infer(version, pixels, 30, 0, "INTEGRATED_GRADIENTS")
+        failing = classifier.infer(version, pixels[:1], 30, 99, "DEEP_LIFT_SHAP")
+        predicts = [classifier.infer(version, pixels[:1], 30) for _ in range(8)]
+        answers = await asyncio.gather(long, failing, *predicts, return_exceptions=True)
+    finally:
+        await classifier.close()
+    assert [type(answer) for answer in answers] == [Inference, Unsupported] + [Inference] * 8
+
+
 def refused(served: Served, method: str, request, timeout_s: float = 30) -> grpc.RpcError:
     with grpc.insecure_channel(served.layout.explainer) as channel, pytest.raises(grpc.RpcError) as caught:
         getattr(rpc.ExplainerServiceStub(channel), method)(request, timeout=timeout_s)
@@ -105,6 +125,11 @@ WRONG = {
     ),
     "unknown class": ({"images": [{"data": GOOD}], "target_label": "eleven"}, "INVALID_ARGUMENT", "target_label"),
     "unknown method": ({"images": [{"data": GOOD}], "method": 77}, "INVALID_ARGUMENT", "method"),
+    "too many pixels together": (
+        {"images": [{"data": png(np.zeros((5500, 5500), np.uint8))}] * 4},
+        "RESOURCE_EXHAUSTED",
+        "images[3].data",
+    ),
     "too many segments": (
         {"images": [{"data": GOOD}], "segmentation": {"max_segments": 7}},
         "INVALID_ARGUMENT",

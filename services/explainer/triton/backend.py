@@ -52,7 +52,7 @@ class TritonPythonModel:
             start = rows.stop
             failed = [failures[code] for code in _asked_codes(part) if code in failures]
             if failed:
-                responses.append(self._refuse(*failed[0]))
+                responses.append(self._refuse(failed[0]))
             else:
                 responses.append(self._answer(part["wanted"], logits[rows], maps[rows], deltas[rows]))
         return responses
@@ -78,32 +78,32 @@ class TritonPythonModel:
 
     def _attribute(
         self, parts: list[dict[str, Any]], pixel_values: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[int, tuple[str, Exception]]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[int, Exception]]:
         """Maps and deltas, zero where nobody asked or the method failed, and the failures by the method's code."""
-        failures: dict[int, tuple[str, Exception]] = {}
+        failures: dict[int, Exception] = {}
         maps = pixel_values.new_zeros((len(pixel_values), *pixel_values.shape[2:]))
         deltas = pixel_values.new_zeros(len(pixel_values))
         unasked = torch.full((1,), -1)
         codes = torch.cat([unasked.expand(len(p["pixels"])) if p["methods"] is None else p["methods"] for p in parts])
         for code in codes[codes >= 0].unique().tolist():
             rows = torch.nonzero(codes == code).flatten().to(pixel_values.device)
-            name = tensors.METHOD_NAMES[code]
             try:
+                method = METHODS[tensors.METHOD_NAMES[code]]
                 result = attribute(
-                    METHODS[name], self._bundle.model, pixel_values[rows], targets[rows], self._bundle.baselines
+                    method, self._bundle.model, pixel_values[rows], targets[rows], self._bundle.baselines
                 )
             except Exception as error:
                 # Any architecture may meet any method here, and captum and torch have many ways of not getting along with one.
-                failures[code] = (name, error)
+                failures[code] = error
             else:
                 maps[rows], deltas[rows] = result.maps, result.completeness_delta
         return maps, deltas, failures
 
-    def _refuse(self, name: str, error: Exception) -> Any:
+    def _refuse(self, error: Exception) -> Any:
         """Memory comes back; that the model does not go with the method stays."""
         is_memory = isinstance(error, torch.OutOfMemoryError)
         code = self._pb.TritonError.UNAVAILABLE if is_memory else self._pb.TritonError.UNSUPPORTED
-        message = f"{name} failed on this model: {type(error).__name__}: {error}"
+        message = f"the attribution method failed on this model: {type(error).__name__}: {error}"
         return self._pb.InferenceResponse(error=self._pb.TritonError(message, code))
 
     def _answer(self, wanted: set[str], logits: torch.Tensor, maps: torch.Tensor, deltas: torch.Tensor) -> Any:

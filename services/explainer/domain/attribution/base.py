@@ -8,7 +8,6 @@ from typing import Protocol
 import torch
 from torch import nn
 
-
 ELEMENTS_IN_FLIGHT = 2**23
 """Input elements (pictures × channels × height × width) in one pass: bounds memory whatever the request's and the model's size.
 A pass keeps some hundred times as much in activations and gradients for the nets that are served here."""
