@@ -5,6 +5,7 @@ jobs/<id>/events/000000.json …          changes of state; creating the next nu
 jobs/<id>/expected.json                 which pictures are to be critiqued
 jobs/<id>/split.json                    digest of the data set's table that they were chosen from
 jobs/<id>/asked.json                    of those, the ones that have evidence to judge
+jobs/<id>/rounds/0.json …               when they were all asked for, and how many critiques were there before
 jobs/<id>/sent_to_training.json         the critiques are complete; who made it sent the job on
 jobs/<id>/attempts/<step>-0.json …      a worker began the step; <step>-0.ended.json: it came to an end there, good or bad
 jobs/<id>/pictures/<digest>             their files

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from services.common.runtime.errors import InvalidInput
+from services.common.runtime.errors import InvalidInput, WrongState
 from services.common.vision.critique import MAX_BATCH_CRITIQUES
 from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.selection import digest_table, select_for_alignment, select_held_out, split_rows
-from services.trainer.handlers.attempting import attempt
+from services.trainer.handlers.attempting import attempt, note, read_series
 from services.trainer.handlers.completing import ASKED, EXPECTED, SPLIT, Completing
 from services.trainer.ports import (
     Archive,
@@ -30,10 +31,12 @@ from services.trainer.ports import (
 )
 
 TRAIN_PART, HELD_OUT_PART = "train", "held_out"
+MAX_FRUITLESS_ROUNDS = 3
+"""Asked so often and no critique came: none will."""
 
 
 class Critiquing:
-    """Asks for a job's critiques."""
+    """Asks for a job's critiques; asks again for those that do not come within `patience_s` when the recovery sends the job on."""
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Critiquing:
         board: ProgressBoard,
         lease: Lease,
         stopping: threading.Event,
+        patience_s: float = 300.0,
     ) -> None:
         self._archive = archive
         self._explainer = explainer
@@ -54,9 +58,11 @@ class Critiquing:
         self._board = board
         self._lease = lease
         self._stopping = stopping
+        self._patience = timedelta(seconds=patience_s)
 
     def critique(self, job_id: str) -> None:
-        """Choose the pictures and ask for their critiques. May run again after it was cut off: what is there is not redone.
+        """Choose the pictures and ask for their critiques. May run again, after it was cut off or critiques were lost: what is there is
+        not redone.
 
         Raises
         ------
@@ -64,6 +70,8 @@ class Critiquing:
             When another worker has the job.
         WorkerStopping
             When `stopping` was set meanwhile.
+        WrongState
+            When critiques were asked for three times and none came.
         """
         with self._lease.hold(job_id, "critique") as is_ours:
             job = self._archive.load(job_id)
@@ -72,8 +80,24 @@ class Critiquing:
             if job.state != JobState.CRITIQUING:
                 return
             with attempt(self._archive, job_id, "critique"):
-                self._ask(job, self._choose(job), is_ours)
+                if self._is_time_to_ask(job_id):
+                    self._ask(job, self._choose(job), is_ours)
         self._completing.send_when_complete(job_id)
+
+    def _is_time_to_ask(self, job_id: str) -> bool:
+        """Whether critiques are missing and not on their way; `WrongState` when asking is of no use."""
+        if self._completing.is_complete(job_id):
+            return False
+        rounds = read_series(self._archive, job_id, _round_name)
+        if rounds and datetime.now(UTC) - datetime.fromisoformat(rounds[-1]["at"]) < self._patience:
+            return False
+        critiqued = self._archive.critiqued(job_id)
+        fruitless = rounds[-MAX_FRUITLESS_ROUNDS:]
+        if len(fruitless) == MAX_FRUITLESS_ROUNDS and fruitless[0]["critiqued"] == len(critiqued):
+            asked = set(self._archive.read(job_id, ASKED))
+            missing = f"{len(asked - critiqued)} of {len(asked)} critiques"
+            raise WrongState(f"gave up: asked {MAX_FRUITLESS_ROUNDS} times, and {missing} never came")
+        return True
 
     def _choose(self, job: Job) -> dict[str, Sample]:
         """The pictures to critique, by digest, as `expected.json` has them."""
@@ -128,6 +152,8 @@ class Critiquing:
             done = len(there) + start + len(chunk)
             self._board.show(job.job_id, Progress(done, len(samples), "image"))
         self._archive.write_once(job.job_id, ASKED, asked)
+        number = len(read_series(self._archive, job.job_id, _round_name))
+        self._archive.write_once(job.job_id, _round_name(number), note() | {"critiqued": len(there)})
 
 
 def find_chosen(files: JobFiles, job_id: str, samples: Sequence[Sample]) -> dict[str, Sample]:
@@ -150,6 +176,10 @@ def find_chosen(files: JobFiles, job_id: str, samples: Sequence[Sample]) -> dict
     if files.read(job_id, SPLIT)["table_digest"] != _digest(samples):
         raise InvalidInput("dataset_path", "the data set changed since the pictures were chosen; file a new job")
     return chosen
+
+
+def _round_name(number: int) -> str:
+    return f"rounds/{number}.json"
 
 
 def _digest(samples: Sequence[Sample]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import Conflict, InvalidInput, Unavailable
+from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.explanation import Segment
 from services.trainer.adapters.dataset_folder import DatasetFolder
@@ -77,17 +77,22 @@ class _Stage:
         self.record = JobRecord(ArtifactStore(root / "store"))
         self.explainer, self.lvlm, self.queue, self.lease = _Explainer(), _Lvlm(), ListQueue(), LocalLease()
         self.board, self.stopping = LastProgress(), threading.Event()
-        self.critiquing = Critiquing(
+        self.root = root
+        self.critiquing = self.make_critiquing(patience_s=0.0)
+        self.job_id = self.record.file(make_request(images_per_class=10, labels=["0", "1", "2"])).job_id
+
+    def make_critiquing(self, patience_s: float) -> Critiquing:
+        return Critiquing(
             self.record,
             self.explainer,
             self.lvlm,
-            DatasetFolder(root / "data"),
+            DatasetFolder(self.root / "data"),
             Completing(self.record, self.queue),
             self.board,
             self.lease,
             self.stopping,
+            patience_s,
         )
-        self.job_id = self.record.file(make_request(images_per_class=10, labels=["0", "1", "2"])).job_id
 
     def expected(self) -> dict:
         return self.record.read(self.job_id, EXPECTED)
@@ -156,6 +161,47 @@ def test_a_job_whose_critiques_came_before_the_asking_ended_goes_to_training(sta
     stage.answer(asked)
     stage.critiquing.critique(stage.job_id)
     assert stage.queue.sent == [("train", stage.job_id)]
+
+
+def _asked_again(stage: _Stage) -> set[str]:
+    """The names that another run asks for."""
+    before = len(stage.lvlm.asked)
+    stage.critiquing.critique(stage.job_id)
+    return {name for batch in stage.lvlm.asked[before:] for name in batch}
+
+
+def test_critiques_that_are_on_their_way_are_not_asked_for_again_and_lost_ones_are(stage: _Stage):
+    stage.critiquing.critique(stage.job_id)
+    first, *rest = stage.record.read(stage.job_id, ASKED)
+    stage.answer(rest)
+    before = len(stage.lvlm.asked)
+    stage.make_critiquing(patience_s=300.0).critique(stage.job_id)
+    assert len(stage.lvlm.asked) == before
+    assert stage.expected()[first]["file_name"] in _asked_again(stage)
+
+
+def test_a_job_whose_critiques_never_come_ends_after_three_rounds_that_brought_none(stage: _Stage):
+    stage.critiquing.critique(stage.job_id)
+    missing, *rest = stage.record.read(stage.job_id, ASKED)
+    stage.answer(rest)
+    for _ in range(3):
+        assert stage.expected()[missing]["file_name"] in _asked_again(stage)
+    with pytest.raises(WrongState, match=r"asked 3 times, and 1 of \d+ critiques never came"):
+        stage.critiquing.critique(stage.job_id)
+
+
+def test_a_job_that_is_complete_is_not_asked_for_however_often_its_message_comes(stage: _Stage):
+    stage.critiquing.critique(stage.job_id)
+    stage.answer(stage.record.read(stage.job_id, ASKED))
+    assert [_asked_again(stage) for _ in range(5)] == [set()] * 5
+    assert stage.queue.sent == [("train", stage.job_id)]
+
+
+def test_as_long_as_some_come_the_rest_are_asked_for_again(stage: _Stage):
+    stage.critiquing.critique(stage.job_id)
+    for digest in stage.record.read(stage.job_id, ASKED)[:8]:
+        stage.answer([digest])
+        assert _asked_again(stage)
 
 
 def test_a_cancelled_job_is_not_asked_for(stage: _Stage):
