@@ -33,8 +33,7 @@ async def run(settings: ExplainerSettings) -> None:
         Publishing(classifier, repository, ArtifactStore(settings.store_root), settings.publish_timeout_s),
         classifier,
         repository,
-        ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
-        settings.max_request_pixels,
+        ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
         settings.call_timeout_s,
     )
 

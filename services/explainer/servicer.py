@@ -42,7 +42,6 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         classifier: Classifier,
         repository: ModelRepository,
         limits: ImageLimits,
-        max_request_pixels: int,
         call_timeout_s: float,
     ) -> None:
         self._explaining = explaining
@@ -50,7 +49,6 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self._classifier = classifier
         self._repository = repository
         self._limits = limits
-        self._max_request_pixels = max_request_pixels
         self._call_timeout_s = call_timeout_s
 
     async def Predict(self, request: pb.PredictRequest, context: grpc.aio.ServicerContext) -> pb.PredictResponse:
@@ -98,7 +96,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         if not 1 <= len(images) <= most:
             raise InvalidInput("images", f"expected 1 to {most} pictures, got {len(images)}")
         data = [image.data for image in images]
-        return await asyncio.to_thread(decode_pictures, data, self._limits, self._max_request_pixels, budget)
+        return await asyncio.to_thread(decode_pictures, data, self._limits, budget)
 
     def _budget(self, context: grpc.aio.ServicerContext) -> Budget:
         remaining = context.time_remaining()

@@ -31,7 +31,7 @@ async def run(settings: LvlmSettings) -> None:
         servicer = LvlmServicer(
             Translating(engine, profile, sink, settings.seed),
             Describing(engine, profile, settings.seed),
-            ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+            ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
         )
 
         def register(server: grpc.aio.Server) -> None:

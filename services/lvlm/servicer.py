@@ -12,7 +12,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.runtime.errors import InvalidInput
-from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.common.vision.preprocessing import ImageLimits, check_request_pixels, decode_image
 from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture
 from services.lvlm.domain.panels import MAX_SEGMENT_COUNT
 from services.lvlm.handlers.describing import Describing
@@ -64,6 +64,8 @@ class LvlmServicer(rpc.LvlmServiceServicer):
     def _read_pictures(self, images: Sequence[pb.ExplainedImage], most: int) -> list[ExplainedPicture]:
         if not 1 <= len(images) <= most:
             raise InvalidInput("images", f"expected 1 to {most} pictures, got {len(images)}")
+        files = [(f"images[{index}].image.data", image.image.data) for index, image in enumerate(images)]
+        check_request_pixels(files, self._limits)
         pictures = [self._read_picture(image, f"images[{index}]") for index, image in enumerate(images)]
         seen: set[str] = set()
         for index, picture in enumerate(pictures):

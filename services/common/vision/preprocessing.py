@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from services.common.runtime.errors import InvalidInput
+from services.common.runtime.errors import InvalidInput, Overloaded
 from services.common.vision.processor_steps import FILE, complete_steps, read_size
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -22,10 +22,11 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a service takes: bytes of the encoded file, pixels of the picture."""
+    """What a service takes: bytes of an encoded file, pixels of a picture, pixels of all pictures of a request."""
 
     max_bytes: int = 16 * 2**20
     max_pixels: int = 32_000_000
+    max_request_pixels: int = 100_000_000
 
 
 def read_pixel_count(data: bytes, limits: ImageLimits, field: str) -> int:
@@ -39,6 +40,25 @@ def read_pixel_count(data: bytes, limits: ImageLimits, field: str) -> int:
     with _told_at(field, limits):
         picture = _open(data, limits, field)
         return picture.width * picture.height
+
+
+def check_request_pixels(files: Sequence[tuple[str, bytes]], limits: ImageLimits) -> None:
+    """Look into the header of every (field, file), so that none is decoded of a request that is too large.
+
+    Raises
+    ------
+    InvalidInput
+        At the field of a file that is no picture or larger than `limits`.
+    Overloaded
+        When all together hold more pixels than a request may; names the field at which they do.
+    """
+    total = 0
+    for field, data in files:
+        total += read_pixel_count(data, limits, field)
+        if total > limits.max_request_pixels:
+            raise Overloaded(
+                f"{field}: {total} pixels up to here; at most {limits.max_request_pixels} in one request are taken"
+            )
 
 
 def decode_image(data: bytes, limits: ImageLimits, field: str) -> np.ndarray:

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.common.runtime.errors import Overloaded
-from services.common.vision.preprocessing import ImageLimits, decode_image, read_pixel_count
+from services.common.vision.preprocessing import ImageLimits, check_request_pixels, decode_image
 from services.explainer.handlers.budget import Budget
 
 
-def decode_pictures(
-    images: Sequence[bytes], limits: ImageLimits, max_request_pixels: int, budget: Budget
-) -> list[np.ndarray]:
+def decode_pictures(images: Sequence[bytes], limits: ImageLimits, budget: Budget) -> list[np.ndarray]:
     """Each of `images` as `decode_image` gives it. No picture is decoded before the headers of all were read.
 
     Raises
@@ -21,20 +18,14 @@ def decode_pictures(
     InvalidInput
         At `images[i].data`, when one is no picture or larger than `limits`.
     Overloaded
-        When all together hold more than `max_request_pixels`.
+        When all together hold more pixels than a request may.
     DeadlineExceeded
         When they were not decoded within `budget`.
     """
-    fields = [f"images[{index}].data" for index in range(len(images))]
-    total = 0
-    for field, data in zip(fields, images, strict=True):
-        total += read_pixel_count(data, limits, field)
-        if total > max_request_pixels:
-            raise Overloaded(
-                f"{field}: {total} pixels up to here; at most {max_request_pixels} in one request are taken"
-            )
+    files = [(f"images[{index}].data", data) for index, data in enumerate(images)]
+    check_request_pixels(files, limits)
     pictures = []
-    for field, data in zip(fields, images, strict=True):
+    for field, data in files:
         budget.remaining_s(f"{len(pictures)} of {len(images)} pictures decoded")
         pictures.append(decode_image(data, limits, field))
     return pictures
