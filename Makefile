@@ -61,12 +61,13 @@ k8s-check: $(VENV)/installed  ## Render, validate and hold the manifests to the 
 
 .PHONY: nano
 nano: $(VENV)/installed  ## Train the embedded model from scratch (about an hour on 2 cores; resumable)
-	$(BIN)/python -m services.lvlm.nano.draw --cache .plumbline/nano --shards 40
-	$(BIN)/python -m services.lvlm.nano.train --work .plumbline/nano --out services/lvlm/nano/model --minutes 60 --resume
+	$(BIN)/python -m services.lvlm.nano.draw --cache .plumbline/nano --shards 80
+	$(BIN)/python -m services.lvlm.nano.train --work .plumbline/nano --out services/lvlm/nano/model --minutes 62 --resume
+	$(BIN)/python -m services.lvlm.nano.plot --log .plumbline/nano/log.jsonl --out services/lvlm/nano/model/learning-curve.png
 
 .PHONY: nano-evaluate
 nano-evaluate: $(VENV)/installed  ## Measure the embedded model on pictures it has not seen
-	$(BIN)/python -m services.lvlm.nano.evaluate --out benchmarks/nano/results/evaluation.json
+	$(BIN)/python -m benchmarks.nano.evaluate --out benchmarks/nano/results/evaluation.json
 
 .PHONY: install
 install: $(VENV)/installed  ## Install everything into .venv

@@ -50,8 +50,8 @@ class Tokens:
 def render_record(record: np.ndarray, tint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Panels and dense targets of a record.
 
-    Shapes: panels (2, 3, 128, 128) float32 in -1..1; cover share per cell (64, things); joint share per cell of
-    segment and thing (64, 7 * things), packed behind the cover share along the last axis.
+    Shapes: panels (2, 3, IMAGE_PX, IMAGE_PX) float32 in -1..1; cover share per cell (CELL_COUNT, things); joint share per
+    cell of segment and thing (CELL_COUNT, 7 * things), packed behind the cover share along the last axis.
     """
     side = int(record["side_px"])
     picture = record["picture"][:side, :side]
@@ -68,7 +68,7 @@ def render_record(record: np.ndarray, tint: np.ndarray | None = None) -> tuple[n
 
 
 def _share(codes: np.ndarray, code_count: int) -> np.ndarray:
-    """Share of each code in each cell. Shapes: codes (128, 128) to (64, code_count)."""
+    """Share of each code in each cell. Shapes: codes (IMAGE_PX, IMAGE_PX) to (CELL_COUNT, code_count)."""
     cells = IMAGE_PX // PATCH_PX
     by_cell = codes.reshape(cells, PATCH_PX, cells, PATCH_PX).transpose(0, 2, 1, 3).reshape(CELL_COUNT, -1)
     offset = by_cell + np.arange(CELL_COUNT)[:, None] * code_count

@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-IMAGE_PX = 128
+IMAGE_PX = 112  # four times 28: a patch is exactly four by four pixels of a picture of MNIST's size
 PATCH_PX = 16
 CELL_COUNT = (IMAGE_PX // PATCH_PX) ** 2
 VOCABULARY_SIZE = 1400

@@ -6,7 +6,7 @@ from transformers import LlavaForConditionalGeneration
 
 from services.lvlm.nano import things
 from services.lvlm.nano.batches import IGNORED, JOINT_COUNT, READ_THINGS, STATUSES, Tokens
-from services.lvlm.nano.stream import QUESTIONS_PER_PICTURE, StepBatch
+from services.lvlm.nano.stream import StepBatch
 
 BACKGROUND_WEIGHT = 0.4
 READING_LAYER = 2  # of four: the two above can use what was read
@@ -30,7 +30,7 @@ class DenseHeads(nn.Module):
         self.register_buffer("joint_weights", joint_weights, persistent=False)
 
     def forward(self, cells: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Weighted cross-entropy against shares. Shapes: cells (record, 2, 64, width); targets (record, 64, classes)."""
+        """Weighted cross-entropy against shares. Shapes: cells (record, 2, cell, width); targets (record, cell, classes)."""
         cells = self.norm(cells)
         cover, joint = targets.split([things.THING_COUNT, JOINT_COUNT], dim=2)
         loss = _soft_loss(self.cover(cells[:, 0]), cover, self.cover_weights)
@@ -59,7 +59,7 @@ class ReadingHead(nn.Module):
 
 
 def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Tensor:
-    """Features of the vision tower as the model itself uses them. Shapes: (record, 2, 64, width)."""
+    """Features of the vision tower as the model itself uses them. Shapes: (record, 2, cell, width)."""
     outputs = model.model.vision_tower(panels.flatten(0, 1), output_hidden_states=True)
     features = outputs.hidden_states[model.config.vision_feature_layer]
     return features.unflatten(0, panels.shape[:2])
@@ -68,12 +68,11 @@ def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Te
 def picture_loss(
     model: LlavaForConditionalGeneration, reading: ReadingHead, cells: torch.Tensor, batch: StepBatch
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses on the answers to questions with pictures, and on reading them; each picture is looked at once for all its questions."""
-    features = model.model.multi_modal_projector(cells)  # (record, 2, 64, text width)
-    repeated = features.repeat_interleave(QUESTIONS_PER_PICTURE, dim=0)
+    """Losses on the answers to questions about the first pictures of the batch, and on reading them."""
+    features = model.model.multi_modal_projector(cells[: len(batch.picture.ids)])  # (question, 2, cell, text width)
     embeddings = model.get_input_embeddings()(batch.picture.ids)
     is_image = (batch.picture.ids == model.config.image_token_id).unsqueeze(-1)
-    embeddings = embeddings.masked_scatter(is_image, repeated.to(embeddings.dtype))
+    embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
     return answer_loss(model, reading, embeddings, batch.picture)
 
 

@@ -11,16 +11,24 @@ from transformers import PreTrainedTokenizerFast
 
 from services.lvlm.nano import batches
 
-QUESTIONS_PER_PICTURE = 1
 SHARD_USES = 6  # batches taken from a shard before another one is opened
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """How many pictures a step looks at, about how many of them it asks, and its questions without pictures."""
+
+    looked_at: int
+    asked_about: int = 0
+    text_only: int = 0
 
 
 @dataclass(frozen=True)
 class StepBatch:
     """One training step.
 
-    Shapes: panels (record, 2, 3, 128, 128); targets (record, 64, classes). A record's questions stand side by side in `picture`;
-    `text` are questions without pictures.
+    Shapes: panels (record, 2, 3, IMAGE_PX, IMAGE_PX); targets (record, CELL_COUNT, classes). `picture` asks one question about each of the
+    first records; `text` are questions without pictures. Both None where there is nothing to ask.
     """
 
     panels: torch.Tensor
@@ -30,13 +38,10 @@ class StepBatch:
 
 
 class DrawnStream(IterableDataset):
-    """Batches of one stage; `text_count` of 0 means pictures and dense targets only."""
+    """Batches of one stage."""
 
-    def __init__(
-        self, cache: Path, tokenizer: PreTrainedTokenizerFast, record_count: int, text_count: int, seed: int
-    ) -> None:
-        self._cache, self._tokenizer, self._seed = cache, tokenizer, seed
-        self._record_count, self._text_count = record_count, text_count
+    def __init__(self, cache: Path, tokenizer: PreTrainedTokenizerFast, size: StepSize, seed: int) -> None:
+        self._cache, self._tokenizer, self._size, self._seed = cache, tokenizer, size, seed
 
     def __iter__(self) -> Iterator[StepBatch]:
         torch.set_num_threads(1)
@@ -46,21 +51,18 @@ class DrawnStream(IterableDataset):
             shards = [path for path in shards if "partial" not in path.name]
             records = np.load(shards[rng.integers(len(shards))], mmap_mode="r")
             for _ in range(SHARD_USES):
-                chosen = records[np.sort(rng.choice(len(records), self._record_count, replace=False))]
+                chosen = records[rng.permutation(len(records))[: self._size.looked_at]]
                 yield self._batch(rng, chosen)
 
     def _batch(self, rng: np.random.Generator, records: np.ndarray) -> StepBatch:
         rendered = [batches.render_record(record, batches.draw_tint(rng)) for record in records]
         panels = torch.from_numpy(np.stack([panels for panels, _ in rendered]))
         targets = torch.from_numpy(np.stack([targets for _, targets in rendered]))
-        if self._text_count == 0:
+        if not self._size.asked_about:
             return StepBatch(panels, targets, None, None)
-        questions = [
-            batches.draw_picture_question(rng, record, "train")
-            for record in records
-            for _ in range(QUESTIONS_PER_PICTURE)
-        ]
-        texts = [batches.draw_text_question(rng, "train") for _ in range(self._text_count)]
+        asked = records[: self._size.asked_about]
+        questions = [batches.draw_picture_question(rng, record, "train") for record in asked]
+        texts = [batches.draw_text_question(rng, "train") for _ in range(self._size.text_only)]
         return StepBatch(
             panels,
             targets,

@@ -21,14 +21,17 @@ import torch
 from transformers import AutoTokenizer, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from services.lvlm.nano import batches, building, losses
-from services.lvlm.nano.stream import DrawnStream, StepBatch, open_stream
+from services.lvlm.nano.stream import DrawnStream, StepBatch, StepSize, open_stream
 
-EYES_RATIO = 0.1  # share of the time given to stage 1
+EYES_RATIO = (
+    0.4  # share of the time given to stage 1: to look takes a quarter of the time that to look and answer takes
+)
+STEP_SIZES = {"eyes": StepSize(looked_at=48), "all": StepSize(looked_at=48, asked_about=24, text_only=48)}
 PEAK_RATE = 1.5e-3
 WARM_UP_RATIO = 0.02
 DECAY_RATIO = 0.34
 FINAL_RATE_RATIO = 0.02
-AVERAGE_DECAY = 0.998
+AVERAGE_DECAY = 0.99  # over the last hundred steps: a longer memory would still hold the untrained words
 HELPER_WEIGHTS = {"dense": 0.5, "reading": 0.5}  # in stage 2; the answers count in full
 TOKENIZER_TEXT_COUNT = 20000
 LOG_STEPS = 20
@@ -111,9 +114,9 @@ def _train(run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Nam
 def _open_stage(
     run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace, is_eyes: bool
 ) -> Iterator[StepBatch]:
-    record_count, text_count = (48, 0) if is_eyes else (16, 64)
+    size = STEP_SIZES["eyes" if is_eyes else "all"]
     seed = arguments.seed * 1_000_003 + run.step
-    return open_stream(DrawnStream(arguments.work, tokenizer, record_count, text_count, seed))
+    return open_stream(DrawnStream(arguments.work, tokenizer, size, seed))
 
 
 def _rate_ratio(progress: float) -> float:

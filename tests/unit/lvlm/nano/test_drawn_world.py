@@ -110,6 +110,6 @@ def test_shard_records_round_trip_and_targets_are_shares() -> None:
     record = draw_shard(seed=1, split="train", scene_count=2)[1]
     assert len(read_covered(record)) == record["segment_count"]
     panels, targets = batches.render_record(record)
-    assert panels.shape == (2, 3, 128, 128)
+    assert panels.shape == (2, 3, 112, 112)
     assert -1 <= panels.min() <= panels.max() <= 1
     assert np.allclose(targets.sum(axis=1), 2.0)
