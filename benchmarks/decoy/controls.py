@@ -1,4 +1,4 @@
-"""What the demo's numbers are held against: the same fine-tuning with ground-truth masks, and the judge against the truth.
+"""What the demo's numbers are held against: the same fine-tuning in other ways, and the judge against the truth.
 
 Only here is the truth about the squares read; nothing of it reaches the stack.
 """
@@ -18,7 +18,8 @@ from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.common.vision.masks import decode_mask
 from services.trainer.domain.alignment import align, steps_for
 from services.trainer.domain.evidence import predict
-from services.trainer.domain.fine_tuning import Pictures
+from services.trainer.domain.fine_tuning import MOVED_RATIO
+from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.selection import Split
 
 SPURIOUS_RATIO = 0.5
@@ -50,28 +51,54 @@ class GroupAccuracy:
         return asdict(self)
 
 
-def align_with_true_masks(
-    model: torch.nn.Module,
-    known: DecoyDigits,
-    split: Split,
-    chosen: np.ndarray,
-    held_out: np.ndarray,
-    epochs: int,
-    seed: int,
-    on_step: Callable[[int, int, float], None],
-) -> torch.nn.Module:
-    """The trainer's own `align` on the job's own split and pictures (row numbers), with the true squares as masks."""
-    result = align(
-        model,
-        _pictures(known, split.train),
-        _pictures(known, chosen, with_masks=True),
-        _pictures(known, split.validation),
-        _pictures(known, held_out, with_masks=True),
-        steps_for(len(split.train), epochs),
-        seed,
-        on_step,
-    )
-    return result.model
+@dataclass(frozen=True)
+class JobSet:
+    """What a job trained on: all pictures, its split, and the rows that were critiqued."""
+
+    known: DecoyDigits
+    split: Split
+    critiqued: np.ndarray
+    held_out: np.ndarray
+
+    def align(
+        self,
+        model: torch.nn.Module,
+        masks: np.ndarray,
+        epochs: int,
+        seed: int,
+        on_step: Callable[[int, int, float], None],
+        moved_ratio: float = MOVED_RATIO,
+    ) -> torch.nn.Module:
+        """The trainer's own `align` on the job's own pictures, with other masks, (n, 28, 28) of all pictures, or in another way."""
+        result = align(
+            model,
+            self._pictures(self.split.train),
+            self._pictures(self.critiqued, masks),
+            self._pictures(self.split.validation),
+            self._pictures(self.held_out, masks),
+            steps_for(len(self.split.train), epochs),
+            seed,
+            on_step,
+            moved_ratio=moved_ratio,
+        )
+        return result.model
+
+    def _pictures(self, rows: np.ndarray, masks: np.ndarray | None = None) -> Pictures:
+        labels = torch.from_numpy(self.known.labels[rows])
+        return Pictures(
+            to_pixels(self.known.pictures[rows]), labels, None if masks is None else torch.from_numpy(masks[rows])
+        )
+
+
+def judged_masks(critiqued: Sequence[trainer_pb.CritiquedImage], rows: dict[str, int], like: np.ndarray) -> np.ndarray:
+    """Union of the spurious segments of every critiqued picture, empty for all others; shaped as `like` (n, 28, 28)."""
+    masks = np.zeros_like(like)
+    for picture in critiqued:
+        for verdict in picture.critique.verdicts:
+            if verdict.verdict == critique_pb2.VERDICT_SPURIOUS:
+                row = rows[picture.critique.image_id]
+                masks[row] |= decode_mask(verdict.mask.counts, *like.shape[1:])
+    return masks
 
 
 def predict_test(model: torch.nn.Module, test: DecoyDigits) -> np.ndarray:
@@ -131,8 +158,3 @@ def score_judge(critiqued: Sequence[trainer_pb.CritiquedImage], squares: dict[st
 def _mean(hits) -> float | None:
     values = list(hits)
     return sum(values) / len(values) if values else None
-
-
-def _pictures(digits: DecoyDigits, rows: np.ndarray, with_masks: bool = False) -> Pictures:
-    masks = torch.from_numpy(digits.squares[rows]) if with_masks else None
-    return Pictures(to_pixels(digits.pictures[rows]), torch.from_numpy(digits.labels[rows]), masks)

@@ -166,12 +166,14 @@ def _measure(
     job_split = split_rows([str(label) for label in known.labels], seed)
     chosen = np.array([rows[picture.image.id] for picture in critiqued])
     is_held_out = np.isin(chosen, job_split.validation)
-    with _bar("control: the same with ground-truth masks") as on_step:
-        true = controls.align_with_true_masks(
-            model, known, job_split, chosen[~is_held_out], chosen[is_held_out], plan.passes, seed, on_step
-        )
-    predicted = controls.predict_test(true, splits.test)
-    groups["ground-truth masks"] = controls.GroupAccuracy.of(predicted, splits.test).as_dict()
+    job_set = controls.JobSet(known, job_split, chosen[~is_held_out], chosen[is_held_out])
+    judged = controls.judged_masks(critiqued, rows, known.squares)
+    ways = {"regions not moved": (judged, {"moved_ratio": 0.0}), "ground-truth masks": (known.squares, {})}
+    for title, (masks, changes) in ways.items():
+        with _bar(f"control: {title}") as on_step:
+            control = job_set.align(model, masks, plan.passes, seed, on_step, **changes)
+        predicted = controls.predict_test(control, splits.test)
+        groups[title] = controls.GroupAccuracy.of(predicted, splits.test).as_dict()
     squares = {name: known.squares[row] for name, row in rows.items()}
     return {
         "groups": groups,
@@ -200,8 +202,8 @@ def _tell(numbers: dict[str, Any]) -> Truth:
         "overlap of masks with the square (IoU)": judge["mask_iou"],
     }
     notes = [
-        "Test squares carry the grey of a random class. Ground-truth masks: the trainer's own fine-tuning on the same pictures, with the "
-        "true squares as masks.",
+        "Test squares carry the grey of a random class. Controls, by the trainer's own fine-tuning on the same pictures: regions not moved, the "
+        "judged masks as the paper uses them; ground-truth masks, the true squares instead of the judge's.",
     ]
     if closed["conflicting"] is not None:
         notes.append(

@@ -36,9 +36,9 @@ from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
 from services.trainer.domain.alignment import Alignment, align, steps_for
 from services.trainer.domain.evidence import make_swaps
-from services.trainer.domain.fine_tuning import Pictures
 from services.trainer.domain.gate import Criteria, Decision, decide
 from services.trainer.domain.job import Job
+from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.selection import split_rows
 from services.trainer.handlers.completing import EXPECTED
 from services.trainer.handlers.critiquing import HELD_OUT_PART, TRAIN_PART, find_chosen
@@ -79,29 +79,31 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
     train = _load_pictures(bundle, [samples[row] for row in split.train])
     validation = _load_pictures(bundle, [samples[row] for row in split.validation])
     critiques, expected = record.critiques(job_id), record.read(job_id, EXPECTED)
-    masked, held_out = (
-        _load_masked(bundle, chosen, [c for c in critiques if expected[c.image_digest]["part"] == part])
+    critiqued, held_out = (
+        _load_critiqued(bundle, chosen, [c for c in critiques if expected[c.image_digest]["part"] == part])
         for part in (TRAIN_PART, HELD_OUT_PART)
     )
+    masked_count = len(critiqued.rows_with_region())
     metrics: dict[str, Any] = {
         "pictures": {
             "train": len(train),
             "validation": len(validation),
-            "masked": len(masked),
+            "critiqued": len(critiqued),
+            "masked": masked_count,
             "held_out": len(held_out),
         },
     }
-    if not len(masked):
+    if not masked_count:
         return metrics | _refuse("no segment was judged spurious: nothing to align")
     if make_swaps(held_out, job.request.seed) is None:
         # The gate must refuse whatever comes of the training, so it is spared.
         return metrics | _refuse(
-            "held-out pictures of fewer than two classes have a spurious segment: nothing to measure by"
+            "no held-out picture has a spurious segment that could be moved to another class: nothing to measure by"
         )
     result = align(
         bundle.model,
         train,
-        masked,
+        critiqued,
         validation,
         held_out,
         steps_for(len(train), job.request.epochs),
@@ -131,11 +133,14 @@ def _load_pictures(bundle: ModelBundle, samples: Sequence[Sample]) -> Pictures:
     return Pictures(torch.from_numpy(np.stack(rows)), labels)
 
 
-def _load_masked(bundle: ModelBundle, chosen: dict[str, Sample], critiques: Sequence[Critique]) -> Pictures:
-    """The pictures in which a segment was judged spurious, with the union of those segments at the model's input size."""
+def _load_critiqued(bundle: ModelBundle, chosen: dict[str, Sample], critiques: Sequence[Critique]) -> Pictures:
+    """The pictures whose critique did not fail, with the union of their spurious segments at the model's input size."""
     size = (bundle.preprocessor.height_px, bundle.preprocessor.width_px)
-    pairs = [(chosen[critique.image_digest], _spurious_mask(critique, size)) for critique in critiques]
-    pairs = [(sample, mask) for sample, mask in pairs if mask.any()]
+    pairs = [
+        (chosen[critique.image_digest], _spurious_mask(critique, size))
+        for critique in critiques
+        if not critique.failure
+    ]
     if not pairs:
         empty = torch.zeros((0, bundle.preprocessor.channels, *size))
         return Pictures(empty, torch.zeros(0, dtype=torch.int64), torch.zeros((0, *size), dtype=torch.bool))

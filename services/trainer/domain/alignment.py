@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from services.trainer.domain.evidence import Evidence, make_swaps, measure
-from services.trainer.domain.fine_tuning import ORDINARY_COUNT, Pictures, fine_tune
+from services.trainer.domain.fine_tuning import MOVED_RATIO, ORDINARY_COUNT, fine_tune
 from services.trainer.domain.gate import TOLERANCE, Criteria, decide
+from services.trainer.domain.pictures import Pictures
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """λ tried, weakest first; for inputs of unit range."""
@@ -47,21 +48,22 @@ def steps_for(picture_count: int, epochs: int) -> int:
 def align(
     start: PreTrainedModel,
     train: Pictures,
-    masked: Pictures,
+    critiqued: Pictures,
     validation: Pictures,
     held_out: Pictures,
     step_count: int,
     seed: int,
     on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
     input_scale: float = 1.0,
+    moved_ratio: float = MOVED_RATIO,
 ) -> Alignment:
-    """Fine-tune `start` with `masked` at each strength; pick strength and step by the gate, then by swap accuracy on `held_out`.
+    """Fine-tune `start` with `critiqued` at each strength; pick strength and step by the gate, then by swap accuracy on `held_out`.
 
-    `held_out` are critiqued validation pictures: their masks come from the same judge and never train. Among equals the weaker strength
-    wins. Nothing here sees a group label or a test picture.
+    `critiqued` are training pictures; `held_out` are validation pictures, whose masks come from the same judge and never train. In both a
+    mask may be empty. Among equals the weaker strength wins. Nothing here sees a group label or a test picture.
 
     `input_scale` is the range of the model's preprocessed inputs (`Preprocessor.input_scale`): gradients shrink with it and the penalty
-    with its square, so strengths, which are for inputs of unit range, are multiplied by that.
+    with its square, so strengths, which are for inputs of unit range, are multiplied by that. `moved_ratio` is `fine_tune`'s.
 
     Source: LVLM-VA (arXiv 2512.21985) raises λ until accuracy on data like the training data falls; differs: the accuracy of such data
     rewards the shortcut, so it is only a floor here, and the swap decides (docs/decisions.md).
@@ -76,7 +78,7 @@ def align(
     best: tuple[tuple[bool, bool, float], Trial, PreTrainedModel] | None = None
     for number, strength in enumerate(STRENGTHS):
         own: tuple[tuple[bool, bool, float], Trial] | None = None
-        for snapshot in fine_tune(start, train, masked, strength * input_scale**2, step_count, seed):
+        for snapshot in fine_tune(start, train, critiqued, strength * input_scale**2, step_count, seed, moved_ratio):
             on_step(number * step_count + snapshot.step, len(STRENGTHS) * step_count, snapshot.loss)
             trial = Trial(strength, snapshot.step, measure(snapshot.model, validation, held_out, swaps))
             rank = _rank(trial.evidence, before)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from transformers import PreTrainedModel
 
-from services.trainer.domain.fine_tuning import Pictures
+from services.trainer.domain.pictures import Pictures, move_regions
 
 SWAPS_PER_PICTURE = 20
 _FORWARD_BATCH = 1024
@@ -44,26 +44,17 @@ class Swaps:
 
 
 def make_swaps(held_out: Pictures, seed: int) -> Swaps | None:
-    """Move criticised regions between pictures of different classes; None when no picture has one.
-
-    Each receiver takes the donor's pixels on the donor's *and* its own criticised region: the donor's artefact comes, its own goes.
-    Source: ours (docs/decisions.md).
-    """
-    if held_out.masks is None or not len(held_out):
-        return None
-    with_region = torch.nonzero(held_out.masks.flatten(1).any(dim=1)).flatten()
-    generator = torch.Generator().manual_seed(seed)
-    donors = with_region.repeat_interleave(SWAPS_PER_PICTURE)
+    """Move criticised regions onto pictures of other classes, with a region of their own or without; None when no picture has one."""
+    donors = held_out.rows_with_region().repeat_interleave(SWAPS_PER_PICTURE)
     if not len(donors):
         return None
-    receivers = with_region[torch.randint(len(with_region), (len(donors),), generator=generator)]
+    receivers = torch.randint(len(held_out), (len(donors),), generator=torch.Generator().manual_seed(seed))
     is_other = held_out.labels[donors] != held_out.labels[receivers]
     donors, receivers = donors[is_other], receivers[is_other]
     if not len(donors):
         return None
-    region = (held_out.masks[donors] | held_out.masks[receivers])[:, None]
-    pixels = torch.where(region, held_out.pixels[donors], held_out.pixels[receivers])
-    return Swaps(pixels, held_out.labels[receivers], held_out.labels[donors], receivers)
+    moved = move_regions(held_out, donors, receivers)
+    return Swaps(moved.pixels, moved.labels, held_out.labels[donors], receivers)
 
 
 def measure(model: PreTrainedModel, validation: Pictures, held_out: Pictures, swaps: Swaps | None) -> Evidence:

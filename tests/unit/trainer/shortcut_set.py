@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from services.common.vision.nets import MlpConfig, MlpForImageClassification
-from services.trainer.domain.fine_tuning import Pictures
+from services.trainer.domain.pictures import Pictures
 
 SIDE, CLASSES = 8, 3
 NOISE = 0.2

@@ -11,7 +11,8 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from services.trainer.domain.alignment import LEAST_STEPS, STRENGTHS, Alignment, _rank, align, steps_for
 from services.trainer.domain.evidence import Evidence, predict
-from services.trainer.domain.fine_tuning import Pictures, fine_tune
+from services.trainer.domain.fine_tuning import fine_tune
+from services.trainer.domain.pictures import Pictures
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take, train_shortcut
 
 STEPS = 300
@@ -28,7 +29,7 @@ def parts() -> dict:
     return {
         "start": train_shortcut(train),
         "train": dataclasses.replace(train, masks=None),
-        "masked": take(train, 60),
+        "critiqued": take(train, 60),
         "validation": dataclasses.replace(validation, masks=None),
         "held_out": take(validation, 45),
     }
@@ -110,6 +111,19 @@ def _first_losses(parts: dict, scale: float) -> list[float]:
     return losses
 
 
+def test_regions_found_in_one_class_make_the_model_right_in_the_others_too(parts: dict):
+    critiqued = parts["critiqued"]
+    one_class = dataclasses.replace(critiqued, masks=critiqued.masks & (critiqued.labels == 0)[:, None, None])
+    lying = make_pictures(300, seed=2, is_lying=True)
+    others = lying.labels != 0
+    *_, last = fine_tune(parts["start"], parts["train"], one_class, 1e-2, STEPS, seed=0)
+    before, after = (
+        float((predict(model, lying.pixels) == lying.labels)[others].float().mean())
+        for model in (parts["start"], last.model)
+    )
+    assert after > before + 0.2
+
+
 def test_fine_tuning_takes_a_vision_transformer():
     names = {str(index): index for index in range(CLASSES)}
     config = ViTConfig(
@@ -136,7 +150,7 @@ def test_align_reports_steps_over_all_strengths(parts: dict):
 
 
 def test_fine_tuning_refuses_pictures_without_masks(parts: dict):
-    with pytest.raises(ValueError, match="masked"):
+    with pytest.raises(ValueError, match="critiqued"):
         next(fine_tune(parts["start"], parts["train"], parts["train"], 1e-3, 1, 0))
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from services.trainer.domain.evidence import make_swaps, measure
-from services.trainer.domain.fine_tuning import Pictures
+from services.trainer.domain.pictures import Pictures
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take
 
 
@@ -67,6 +67,15 @@ def test_swap_takes_the_receivers_own_region_away_where_the_donors_lies_elsewher
     swaps = make_swaps(Pictures(pixels, torch.tensor([0, 1]), masks), seed=0)
     first = swaps.pixels[swaps.own == 0][0, 0]
     assert (first[0, 0].item(), first[0, 7].item()) == (0.0, 7.0)
+
+
+def test_a_region_is_moved_onto_pictures_that_have_none():
+    half = dataclasses.replace(HELD_OUT, masks=HELD_OUT.masks & (HELD_OUT.labels == 0)[:, None, None])
+    swaps = make_swaps(half, seed=0)
+    assert set(swaps.donor.tolist()) == {0}
+    assert set(swaps.own.tolist()) == {1, 2}
+    evidence = measure(_ReadsOnePixel(0, 0), half, half, swaps)
+    assert (evidence.swap_accuracy, evidence.flip_rate) == (0.0, 1.0)
 
 
 def test_flips_are_counted_among_pictures_that_were_right_before():
