@@ -11,7 +11,7 @@ from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 _STEPS = {
     "QUEUED": "waiting for a worker",
-    "CRITIQUING": "explaining and judging pictures",
+    "CRITIQUING": "judging pictures",
     "AWAITING_REVIEW": "waiting for a review",
     "TRAINING": "fine-tuning",
     "EVALUATING": "at the gate",
@@ -20,7 +20,8 @@ _STEPS = {
 
 def follow(console: Console, changes: Iterable[trainer_pb.Alignment]) -> trainer_pb.Alignment:
     """Show a bar per state until the job has ended; returns the job as it ended."""
-    columns = (TextColumn("{task.description:34}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    # Narrow, so that bar and note fit a terminal of 80 columns.
+    columns = (TextColumn("{task.description:20}"), BarColumn(8), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
         shown, bar, alignment = "", None, None
         for alignment in changes:
@@ -46,4 +47,6 @@ def _note(alignment: trainer_pb.Alignment) -> str:
     if alignment.progress.HasField("loss"):
         return f"loss {alignment.progress.loss:.3f}"
     counts = alignment.verdict_counts
-    return ", ".join(f"{counts[name]} {name}" for name in ("SPURIOUS", "CORE", "UNSURE", "FAILED") if counts.get(name))
+    return ", ".join(
+        f"{counts[name]} {name.lower()}" for name in ("SPURIOUS", "CORE", "UNSURE", "FAILED") if counts.get(name)
+    )
