@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from plumbline.cli.session import Session, console, failures_told
 from plumbline.cli.watching import follow, state_name
@@ -20,9 +21,11 @@ from plumbline.report import collect, render
 from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.control import start_stack, stop_stack
+from plumbline.stack.layout import StackLayout
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 JOB_TIMEOUT_S = 6 * 3600
+MODELS_TIMEOUT_S = 30.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models_app = typer.Typer(invoke_without_command=True, help="List the served models, or add one.")
@@ -54,6 +57,7 @@ def up(context: typer.Context) -> None:
     with failures_told():
         with console.status("starting Redis, Triton, explainer, LVLM service, trainer and worker"):
             layout = start_stack(state)
+            _wait_for_models(layout)
         console.print(f"explainer {layout.explainer}  lvlm {layout.lvlm}  trainer {layout.trainer}", highlight=False)
         console.print(f"data sets go to {layout.data}, logs are in {layout.logs}", highlight=False)
 
@@ -112,7 +116,7 @@ def jobs(
         if watch:
             _print_end(follow(console, client.watch(watch, JOB_TIMEOUT_S)))
             return
-        table = Table("job", "state", "model", "filed", "why")
+        table = Table(Column("job", no_wrap=True), "state", "model", "filed", "why")
         for job in client.jobs():
             filed = job.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
             model = f"{job.model.name} {job.model.version}"
@@ -173,7 +177,7 @@ def models(context: typer.Context) -> None:
     if context.invoked_subcommand:
         return
     with failures_told(), context.obj.client() as client:
-        table = Table("model", "version", "champion", "answers", "classes", "digest")
+        table = Table("model", "version", "champion", "answers", "classes", Column("digest", overflow="fold"))
         for served in client.models():
             marks = ["yes" if mark else "" for mark in (served.is_champion, served.is_ready)]
             table.add_row(
@@ -219,6 +223,14 @@ def _named(paths: Sequence[Path]) -> list[NamedImage]:
     """Each picture with its file's name, or with the whole path where two files share the name."""
     names = Counter(path.name for path in set(paths))
     return [(path.name if names[path.name] == 1 else str(path), path.read_bytes()) for path in dict.fromkeys(paths)]
+
+
+def _wait_for_models(layout: StackLayout) -> None:
+    """Until Triton has loaded what was published before; not for ever, for a model may be broken."""
+    end = time.monotonic() + MODELS_TIMEOUT_S
+    with Client(layout.explainer, layout.lvlm, layout.trainer) as client:
+        while time.monotonic() < end and not all(served.is_ready for served in client.models()):
+            time.sleep(0.2)
 
 
 def _only_model(client: Client) -> str:
