@@ -149,6 +149,20 @@ def test_a_job_whose_worker_was_killed_is_recovered_by_another(trainer: Trainer,
     assert [note is None for note in first_attempt] == [False, True]
 
 
+@pytest.mark.parametrize("is_training", [False, True], ids=["before it trains", "while it trains"])
+def test_a_job_survives_a_wiped_redis(trainer: Trainer, digest: str, is_training: bool):
+    trainer.start("worker", lease_s="2", recovery_interval_s="2")
+    job = make_waiting_job(trainer, digest, **LONG)
+    if is_training:
+        _deliver(trainer, job)
+        _wait_until_it_trains(trainer, job)
+    with redis.Redis.from_url(trainer.broker_url) as client:
+        client.flushall()
+    if not is_training:
+        _deliver(trainer, job)
+    _wait_for(trainer, job, JobState.EVALUATING)
+
+
 def test_a_job_cancelled_while_it_trains_stops_its_training_process(trainer: Trainer, digest: str):
     worker = trainer.start("worker")
     job = make_waiting_job(trainer, digest, **LONG)
