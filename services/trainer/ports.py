@@ -122,7 +122,10 @@ class Lease(Protocol):
     """Who works on a job. Lost when its holder dies or can't reach the broker; the record still lets one writer through only."""
 
     def hold(self, job_id: str, step: str) -> AbstractContextManager[Callable[[], bool]]:
-        """Hold a job's step until the block ends; yields a question: is it still ours? `Conflict` when somebody else holds it."""
+        """Hold a job's step until the block ends; yields a question: is it still ours?
+
+        `Conflict` when somebody else holds it, and instead of any failure of the block once it is lost.
+        """
 
     def touch(self, job_id: str) -> None:
         """Say that something happens to the job."""

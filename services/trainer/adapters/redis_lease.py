@@ -42,7 +42,7 @@ class RedisLease:
         Raises
         ------
         Conflict
-            When somebody else holds the step.
+            When somebody else holds the step, or when the block fails after the lease was lost: the job is no longer ours to fail.
         Unavailable
             When Redis can't be reached.
         """
@@ -56,6 +56,10 @@ class RedisLease:
         holding = _Holding(lambda: self._renew(key, token), self._lease_s)
         try:
             yield holding.is_ours
+        except Exception as error:
+            if not holding.is_ours():
+                raise Conflict(f"job {job_id}: the lease was lost at the {step} step") from error
+            raise
         finally:
             holding.end()
             self.touch(job_id)

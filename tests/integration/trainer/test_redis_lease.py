@@ -56,6 +56,21 @@ def test_a_holder_notices_that_its_lease_went_to_somebody_else(broker_url: str, 
     assert client.get("plumbline:lease:j:train") == b"somebody else"
 
 
+def test_a_failure_after_the_lease_was_lost_is_a_conflict_and_before_it_is_itself(broker_url: str, client: redis.Redis):
+    lease = RedisLease(broker_url, lease_s=0.3)
+    with pytest.raises(ZeroDivisionError), lease.hold("j", "train"):
+        raise ZeroDivisionError
+    with pytest.raises(Conflict, match="lost"):
+        _fail_after_losing(lease, client)
+
+
+def _fail_after_losing(lease: RedisLease, client: redis.Redis) -> None:
+    with lease.hold("j", "train") as is_ours:
+        client.set("plumbline:lease:j:train", "somebody else")
+        wait_for(lambda: not is_ours(), 5)
+        raise ZeroDivisionError
+
+
 def test_a_lease_ends_by_itself_when_its_holder_dies(broker_url: str, client: redis.Redis):
     client.set("plumbline:lease:j:train", "the dead", px=300)
     lease = RedisLease(broker_url)

@@ -44,6 +44,10 @@ class LocalLease:
         self.held.add((job_id, step))
         try:
             yield lambda: (job_id, step) in self.held
+        except Exception as error:
+            if (job_id, step) not in self.held:
+                raise Conflict(f"job {job_id}: the lease was lost at the {step} step") from error
+            raise
         finally:
             self.held.discard((job_id, step))
 
