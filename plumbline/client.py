@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import grpc
 
+from plumbline.chunks import call_in_parts, in_chunks
 from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError, from_rpc_error
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
@@ -28,7 +29,6 @@ PREDICT_CHUNK = 256
 CRITIQUE_PAGE = 200
 _CALL_TIMEOUT_S = 120.0
 _PUBLISH_TIMEOUT_S = 300.0
-_CHUNK_BYTES = 32 * 2**20
 _REFUSED = re.compile(r"images\[(\d+)\]")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 
@@ -68,7 +68,7 @@ class Client(AbstractContextManager):
             request = explainer_pb.PredictRequest(model=_version(name, version), images=_images(chunk))
             return self._call("explainer", self._explainer.Predict, request).predictions
 
-        return [prediction for chunk in _chunks(images, PREDICT_CHUNK) for prediction in _ask(ask, chunk)]
+        return _ask_all(ask, images, PREDICT_CHUNK)
 
     def explain(
         self,
@@ -92,7 +92,7 @@ class Client(AbstractContextManager):
             model = reply.model
             return reply.explanations
 
-        explanations = [answer for chunk in _chunks(images, EXPLAIN_CHUNK) for answer in _ask(ask, chunk)]
+        explanations = _ask_all(ask, images, EXPLAIN_CHUNK)
         return model, explanations
 
     def describe(
@@ -193,32 +193,30 @@ def _images(images: Sequence[NamedImage]) -> list[vision_pb2.Image]:
     return [vision_pb2.Image(id=name, data=data) for name, data in images]
 
 
-def _chunks(images: Sequence[NamedImage], most: int) -> Iterator[list[NamedImage]]:
-    """`images` in order, as many at a time as a request may hold; one that is too large alone stands alone."""
-    chunk: list[NamedImage] = []
-    size_bytes = 0
-    for image in images:
-        if chunk and (len(chunk) == most or size_bytes + len(image[1]) > _CHUNK_BYTES):
-            yield chunk
-            chunk, size_bytes = [], 0
-        chunk.append(image)
-        size_bytes += len(image[1])
-    if chunk:
-        yield chunk
+def _ask_all(
+    ask: Callable[[Sequence[NamedImage]], Sequence[Reply]], images: Sequence[NamedImage], most: int
+) -> list[Reply]:
+    """Answers to any number of pictures, in order, `most` at a time and fewer where their size or their answers' asks for it."""
+    chunks = in_chunks(images, most, lambda image: len(image[1]))
+    return [answer for chunk in chunks for answer in _ask(ask, chunk)]
 
 
 def _ask(ask: Callable[[Sequence[NamedImage]], Sequence[Reply]], chunk: Sequence[NamedImage]) -> list[Reply]:
-    """Answers to a chunk; one that comes to more than a message or a service takes is asked in halves.
+    """Answers to a chunk; one that comes to more than a message or a service takes is asked in halves."""
+    parts = call_in_parts(lambda images: _naming(ask, images), chunk, _is_too_much)
+    return [answer for part in parts for answer in part]
 
-    A refusal names the picture: its place in the chunk means nothing to the caller.
-    """
+
+def _naming(ask: Callable[[Sequence[NamedImage]], Sequence[Reply]], images: Sequence[NamedImage]) -> Sequence[Reply]:
+    """`ask(images)`; a refusal names the picture, whose place in the request means nothing to the caller."""
     try:
-        return list(ask(chunk))
+        return ask(images)
     except PlumblineError as error:
-        if error.code == "RESOURCE_EXHAUSTED" and len(chunk) > 1:
-            half = len(chunk) // 2
-            return _ask(ask, chunk[:half]) + _ask(ask, chunk[half:])
         refused = _REFUSED.search(error.field)
-        if refused and int(refused[1]) < len(chunk):
-            raise PlumblineError(f"{chunk[int(refused[1])][0]}: {error}", error.code, error.field) from error
-        raise
+        if not refused or int(refused[1]) >= len(images):
+            raise
+        raise PlumblineError(f"{images[int(refused[1])][0]}: {error}", error.code, error.field) from error
+
+
+def _is_too_much(error: Exception) -> bool:
+    return isinstance(error, PlumblineError) and error.code == "RESOURCE_EXHAUSTED"

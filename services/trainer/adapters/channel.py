@@ -1,10 +1,9 @@
-"""What both gRPC clients share: the channel's limits, requests that keep them, and the translation of failures."""
+"""What both gRPC clients share: the channel's limits and the translation of failures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import grpc
 
@@ -12,11 +11,6 @@ from services.common.runtime.errors import DeadlineExceeded, Overloaded, Unavail
 from services.common.runtime.grpc_status import from_rpc_error
 
 _MAX_MESSAGE_BYTES = 64 * 2**20
-_REQUEST_BYTES = 32 * 2**20
-"""Of pictures in one request: half of what a message holds, for what else it says."""
-
-Item = TypeVar("Item")
-Reply = TypeVar("Reply")
 
 
 class TookTooLong(Unavailable):
@@ -48,27 +42,6 @@ def calling(neighbour: str) -> Iterator[None]:
         raise failure from error
 
 
-def in_chunks(items: Iterable[Item], most: int, size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """`items` as many at a time as a request may hold: `most`, and 32 MiB. One that is larger goes alone."""
-    chunk: list[Item] = []
-    size_bytes = 0
-    for item in items:
-        own_bytes = size_of(item)
-        if chunk and (len(chunk) == most or size_bytes + own_bytes > _REQUEST_BYTES):
-            yield chunk
-            chunk, size_bytes = [], 0
-        chunk.append(item)
-        size_bytes += own_bytes
-    if chunk:
-        yield chunk
-
-
-def call_in_parts(call: Callable[[Sequence[Item]], Reply], items: Sequence[Item]) -> list[Reply]:
-    """The replies to `items`: one, or more where that was too much at once for the neighbour and halves are not."""
-    try:
-        return [call(items)]
-    except (Overloaded, TookTooLong):
-        half = len(items) // 2
-        if not half:
-            raise
-        return call_in_parts(call, items[:half]) + call_in_parts(call, items[half:])
+def is_too_much(error: Exception) -> bool:
+    """Whether less at once may do better."""
+    return isinstance(error, (Overloaded, TookTooLong))

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 
+from plumbline.chunks import call_in_parts, in_chunks
 from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.runtime.errors import InvalidInput, NotFound
-from services.trainer.adapters.channel import call_in_parts, calling, in_chunks, open_channel
+from services.trainer.adapters.channel import calling, is_too_much, open_channel
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
 
 _PREDICT_CHUNK = 256
@@ -63,7 +64,7 @@ class ExplainerClient:
         explained: list[ExplainedSample] = []
         for chunk in in_chunks(_read(samples), _EXPLAIN_CHUNK, _size):
             # The maps of large pictures may be more than a message holds; what they come to is not known beforehand.
-            for part in call_in_parts(lambda pictures: self._explain(model, pictures), chunk):
+            for part in call_in_parts(lambda pictures: self._explain(model, pictures), chunk, is_too_much):
                 explained += part
         return explained
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plumbline.chunks import call_in_parts, in_chunks
 from plumbline.common.v1 import vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.critique import MAX_BATCH_CRITIQUES
-from services.trainer.adapters.channel import call_in_parts, calling, in_chunks, open_channel
+from services.trainer.adapters.channel import calling, is_too_much, open_channel
 from services.trainer.ports import ExplainedSample, ModelAnswer
 
 
@@ -42,7 +43,7 @@ class LvlmClient:
 
         # Large pictures with their masks may be more than a message holds, in either direction.
         for images in in_chunks(map(_explained, pictures), MAX_BATCH_CRITIQUES, pb.ExplainedImage.ByteSize):
-            call_in_parts(ask, images)
+            call_in_parts(ask, images, is_too_much)
 
 
 def _explained(picture: ExplainedSample) -> pb.ExplainedImage:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from plumbline.client import _ask, _chunks
+from plumbline.chunks import in_chunks
+from plumbline.client import _ask
 from plumbline.errors import PlumblineError
 
 MIB = 2**20
@@ -12,12 +13,16 @@ def images(count: int, size_bytes: int = 1) -> list[tuple[str, bytes]]:
     return [(f"{number}.png", bytes(size_bytes)) for number in range(count)]
 
 
+def size(image: tuple[str, bytes]) -> int:
+    return len(image[1])
+
+
 def test_chunks_keep_the_order_and_both_caps():
-    cut = list(_chunks(images(10, 9 * MIB), 4))
+    cut = list(in_chunks(images(10, 9 * MIB), 4, size))
     assert [len(chunk) for chunk in cut] == [3, 3, 3, 1]
     assert [name for chunk in cut for name, _ in chunk] == [name for name, _ in images(10)]
-    assert [len(chunk) for chunk in _chunks(images(10), 4)] == [4, 4, 2]
-    assert [len(chunk) for chunk in _chunks(images(2, 40 * MIB), 4)] == [1, 1]
+    assert [len(chunk) for chunk in in_chunks(images(10), 4, size)] == [4, 4, 2]
+    assert [len(chunk) for chunk in in_chunks(images(2, 40 * MIB), 4, size)] == [1, 1]
 
 
 def test_an_answer_larger_than_a_message_is_asked_in_halves():

@@ -12,13 +12,13 @@ import grpc
 import numpy as np
 import pytest
 
+from plumbline.chunks import in_chunks
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as explainer_rpc
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as lvlm_rpc
 from services.common.runtime.errors import InvalidInput, NotFound, Overloaded, Unavailable
 from services.common.vision.explanation import Segment
-from services.trainer.adapters.channel import in_chunks
 from services.trainer.adapters.explainer_client import ExplainerClient
 from services.trainer.adapters.lvlm_client import LvlmClient
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
