@@ -34,8 +34,7 @@ from services.common.vision.model_bundle import BASELINES, PREPROCESSING, ModelB
 from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
-from services.trainer.domain.alignment import Alignment, align, steps_for
-from services.trainer.domain.evidence import make_swaps
+from services.trainer.domain.alignment import Alignment, NothingToSwap, align, steps_for
 from services.trainer.domain.gate import Criteria, Decision, decide
 from services.trainer.domain.job import Job
 from services.trainer.domain.pictures import Pictures
@@ -95,22 +94,23 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
     }
     if not masked_count:
         return metrics | _refuse("no segment was judged spurious: nothing to align")
-    if make_swaps(held_out, job.request.seed) is None:
-        # The gate must refuse whatever comes of the training, so it is spared.
+    try:
+        result = align(
+            bundle.model,
+            train,
+            critiqued,
+            validation,
+            held_out,
+            steps_for(len(train), job.request.epochs),
+            job.request.seed,
+            _print_progress,
+            bundle.preprocessor.input_scale,
+        )
+    except NothingToSwap:
+        # The gate would have to refuse whatever came of the training, so it was spared.
         return metrics | _refuse(
             "no held-out picture has a spurious segment that could be moved to another class: nothing to measure by"
         )
-    result = align(
-        bundle.model,
-        train,
-        critiqued,
-        validation,
-        held_out,
-        steps_for(len(train), job.request.epochs),
-        job.request.seed,
-        lambda done, total, loss: _print({"progress": {"done": done, "total": total, "unit": "batch", "loss": loss}}),
-        bundle.preprocessor.input_scale,
-    )
     decision = decide(result.before, result.chosen.evidence, Criteria())
     metrics |= {
         "before": result.before.as_dict(),
@@ -202,6 +202,10 @@ def _write_card(job: Job, result: Alignment, decision: Decision) -> str:
         f"{result.chosen.step} steps.\n\n## What the experts said\n\n{rules}\n\n## Gate\n\n"
         f"| criterion | before | after | met |\n|---|---|---|---|\n{checks}\n"
     )
+
+
+def _print_progress(done: int, total: int, loss: float) -> None:
+    _print({"progress": {"done": done, "total": total, "unit": "batch", "loss": loss}})
 
 
 def _print(message: dict[str, Any]) -> None:

@@ -21,6 +21,10 @@ ACCURACY_FLOOR = 0.05
 LEAST_STEPS = 600
 
 
+class NothingToSwap(ValueError):
+    """No criticised region of a held-out picture can be moved to another class: no strength could be told from another."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one strength came to at its best snapshot."""
@@ -68,11 +72,11 @@ def align(
     Source: LVLM-VA (arXiv 2512.21985) raises λ until accuracy on data like the training data falls; differs: the accuracy of such data
     rewards the shortcut, so it is only a floor here, and the swap decides (docs/decisions.md).
 
-    Raises: ValueError when nothing can be swapped in `held_out`, so that no strength could be told from another.
+    Raises: NothingToSwap before anything is trained.
     """
     swaps = make_swaps(held_out, seed)
     if swaps is None:
-        raise ValueError("held_out: expected pictures of two classes with masks")
+        raise NothingToSwap("held_out: expected pictures of two classes with masks")
     before = measure(start, validation, held_out, swaps)
     trials: list[Trial] = []
     best: tuple[tuple[bool, bool, float], Trial, PreTrainedModel] | None = None
