@@ -94,11 +94,16 @@ def judged_masks(critiqued: Sequence[trainer_pb.CritiquedImage], rows: dict[str,
     """Union of the spurious segments of every critiqued picture, empty for all others; shaped as `like` (n, 28, 28)."""
     masks = np.zeros_like(like)
     for picture in critiqued:
-        for verdict in picture.critique.verdicts:
-            if verdict.verdict == critique_pb2.VERDICT_SPURIOUS:
-                row = rows[picture.critique.image_id]
-                masks[row] |= decode_mask(verdict.mask.counts, *like.shape[1:])
+        masks[rows[picture.critique.image_id]] = _spurious_union(picture.critique, like.shape[1:])
     return masks
+
+
+def _spurious_union(critique: critique_pb2.Critique, size: tuple[int, int]) -> np.ndarray:
+    union = np.zeros(size, dtype=bool)
+    for verdict in critique.verdicts:
+        if verdict.verdict == critique_pb2.VERDICT_SPURIOUS:
+            union |= decode_mask(verdict.mask.counts, *size)
+    return union
 
 
 def predict_test(model: torch.nn.Module, test: DecoyDigits) -> np.ndarray:
@@ -133,12 +138,10 @@ def score_judge(critiqued: Sequence[trainer_pb.CritiquedImage], squares: dict[st
     overlaps: list[tuple[int, int]] = []
     for picture in critiqued:
         square = squares[picture.critique.image_id]
-        union = np.zeros_like(square)
+        union = _spurious_union(picture.critique, square.shape)
         for verdict in picture.critique.verdicts:
             mask = decode_mask(verdict.mask.counts, *square.shape)
             covered = (mask & square).sum() / mask.sum()
-            if verdict.verdict == critique_pb2.VERDICT_SPURIOUS:
-                union |= mask
             if covered > SPURIOUS_RATIO or covered == 0:
                 pairs.append((bool(covered), verdict.verdict))
         if union.any():
