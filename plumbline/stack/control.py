@@ -24,8 +24,8 @@ _POLL_S = 0.1
 
 def find_stack(state: Path) -> StackLayout | None:
     """The stack that serves in `state`, if any."""
-    content, supervisor = _read(state), find_supervisor(state)
-    if content is None or supervisor is None or not content["is_serving"]:
+    content = _read(state)
+    if content is None or not content["is_serving"] or _owner(content) is None:
         return None
     values = {field.name: content[field.name] for field in fields(StackLayout)}
     return StackLayout(**values | {"state": Path(values["state"])})
@@ -84,8 +84,10 @@ def stop_stack(state: Path) -> bool:
 def find_supervisor(state: Path) -> psutil.Process | None:
     """The process that owns the stack in `state`. A file that a lost supervisor left does not name a stranger with its pid."""
     content = _read(state)
-    if content is None:
-        return None
+    return None if content is None else _owner(content)
+
+
+def _owner(content: dict) -> psutil.Process | None:
     try:
         process = psutil.Process(content["supervisor"])
         is_same = process.create_time() == content["supervisor_started_at"]
