@@ -26,7 +26,7 @@ from plumbline.common.v1 import critique_pb2 as plumbline_dot_common_dot_v1_dot_
 from plumbline.common.v1 import vision_pb2 as plumbline_dot_common_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$plumbline/lvlm/v1/lvlm_service.proto\x12\x11plumbline.lvlm.v1\x1a\"plumbline/common/v1/critique.proto\x1a plumbline/common/v1/vision.proto\"\x95\x01\n\x0e\x45xplainedImage\x12)\n\x05image\x18\x01 \x01(\x0b\x32\x1a.plumbline.common.v1.Image\x12\x14\n\x0ctarget_label\x18\x02 \x01(\t\x12\x12\n\ntrue_label\x18\x03 \x01(\t\x12.\n\x08segments\x18\x04 \x03(\x0b\x32\x1c.plumbline.common.v1.Segment\"~\n\x17\x44\x65scribeBehaviorRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x31\n\x06images\x18\x02 \x03(\x0b\x32!.plumbline.lvlm.v1.ExplainedImage\"\xb8\x01\n\x10ImageDescription\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x14\n\x0ctarget_label\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12?\n\x06\x63overs\x18\x04 \x03(\x0b\x32/.plumbline.lvlm.v1.ImageDescription.CoversEntry\x1a-\n\x0b\x43oversEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"w\n\rClassBehavior\x12\x14\n\x0ctarget_label\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12-\n\x08\x65vidence\x18\x03 \x03(\x0b\x32\x1b.plumbline.lvlm.v1.Evidence\x12\x13\n\x0bimage_count\x18\x04 \x01(\x05\"@\n\x08\x45vidence\x12\r\n\x05thing\x18\x01 \x01(\t\x12\x11\n\timage_ids\x18\x02 \x03(\t\x12\x12\n\nmean_share\x18\x03 \x01(\x01\"\xb7\x01\n\x18\x44\x65scribeBehaviorResponse\x12\x33\n\x06images\x18\x01 \x03(\x0b\x32#.plumbline.lvlm.v1.ImageDescription\x12\x31\n\x07\x63lasses\x18\x02 \x03(\x0b\x32 .plumbline.lvlm.v1.ClassBehavior\x12\x33\n\nprovenance\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\"\xd4\x01\n\x1dTranslateSpecificationRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12>\n\rspecification\x18\x02 \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x12\x31\n\x06images\x18\x03 \x03(\x0b\x32!.plumbline.lvlm.v1.ExplainedImage\x12\x0e\n\x06job_id\x18\x04 \x01(\t\"\x87\x01\n\x1eTranslateSpecificationResponse\x12\x30\n\tcritiques\x18\x01 \x03(\x0b\x32\x1d.plumbline.common.v1.Critique\x12\x33\n\nprovenance\x18\x02 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance2\xf9\x01\n\x0bLvlmService\x12k\n\x10\x44\x65scribeBehavior\x12*.plumbline.lvlm.v1.DescribeBehaviorRequest\x1a+.plumbline.lvlm.v1.DescribeBehaviorResponse\x12}\n\x16TranslateSpecification\x12\x30.plumbline.lvlm.v1.TranslateSpecificationRequest\x1a\x31.plumbline.lvlm.v1.TranslateSpecificationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$plumbline/lvlm/v1/lvlm_service.proto\x12\x11plumbline.lvlm.v1\x1a\"plumbline/common/v1/critique.proto\x1a plumbline/common/v1/vision.proto\"\x95\x01\n\x0e\x45xplainedImage\x12)\n\x05image\x18\x01 \x01(\x0b\x32\x1a.plumbline.common.v1.Image\x12\x14\n\x0ctarget_label\x18\x02 \x01(\t\x12\x12\n\ntrue_label\x18\x03 \x01(\t\x12.\n\x08segments\x18\x04 \x03(\x0b\x32\x1c.plumbline.common.v1.Segment\"~\n\x17\x44\x65scribeBehaviorRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x31\n\x06images\x18\x02 \x03(\x0b\x32!.plumbline.lvlm.v1.ExplainedImage\"\xb8\x01\n\x10ImageDescription\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x14\n\x0ctarget_label\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12?\n\x06\x63overs\x18\x04 \x03(\x0b\x32/.plumbline.lvlm.v1.ImageDescription.CoversEntry\x1a-\n\x0b\x43oversEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd5\x01\n\rClassBehavior\x12\x14\n\x0ctarget_label\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12-\n\x08\x65vidence\x18\x03 \x03(\x0b\x32\x1b.plumbline.lvlm.v1.Evidence\x12\x13\n\x0bimage_count\x18\x04 \x01(\x05\x12(\n\x06\x63laims\x18\x05 \x03(\x0b\x32\x18.plumbline.lvlm.v1.Claim\x12\x32\n\x0btext_source\x18\x06 \x01(\x0e\x32\x1d.plumbline.lvlm.v1.TextSource\"J\n\x05\x43laim\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06things\x18\x02 \x03(\t\x12\x11\n\timage_ids\x18\x03 \x03(\t\x12\x10\n\x08segments\x18\x04 \x03(\t\"@\n\x08\x45vidence\x12\r\n\x05thing\x18\x01 \x01(\t\x12\x11\n\timage_ids\x18\x02 \x03(\t\x12\x12\n\nmean_share\x18\x03 \x01(\x01\"\xb7\x01\n\x18\x44\x65scribeBehaviorResponse\x12\x33\n\x06images\x18\x01 \x03(\x0b\x32#.plumbline.lvlm.v1.ImageDescription\x12\x31\n\x07\x63lasses\x18\x02 \x03(\x0b\x32 .plumbline.lvlm.v1.ClassBehavior\x12\x33\n\nprovenance\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\"\xb5\x02\n\x1dTranslateSpecificationRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12>\n\rspecification\x18\x02 \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x12\x31\n\x06images\x18\x03 \x03(\x0b\x32!.plumbline.lvlm.v1.ExplainedImage\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x32\n\x0bmask_source\x18\x05 \x01(\x0e\x32\x1d.plumbline.lvlm.v1.MaskSource\x12+\n\x05rules\x18\x06 \x03(\x0b\x32\x1c.plumbline.lvlm.v1.TypedRule\"u\n\tTypedRule\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0f\n\x07\x63oncept\x18\x02 \x01(\t\x12-\n\x08polarity\x18\x03 \x01(\x0e\x32\x1b.plumbline.lvlm.v1.Polarity\x12\x14\n\x0cnoun_phrases\x18\x04 \x03(\t\"\x87\x01\n\x1eTranslateSpecificationResponse\x12\x30\n\tcritiques\x18\x01 \x03(\x0b\x32\x1d.plumbline.common.v1.Critique\x12\x33\n\nprovenance\x18\x02 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\"2\n\x0e\x43lassSentences\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"v\n\x1b\x43ompileSpecificationRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_names\x18\x02 \x03(\t\x12\x34\n\tsentences\x18\x03 \x03(\x0b\x32!.plumbline.lvlm.v1.ClassSentences\"\xc0\x01\n\x1c\x43ompileSpecificationResponse\x12+\n\x05rules\x18\x01 \x03(\x0b\x32\x1c.plumbline.lvlm.v1.TypedRule\x12>\n\rspecification\x18\x02 \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x12\x33\n\nprovenance\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\"S\n\x14GroundPhrasesRequest\x12*\n\x06images\x18\x01 \x03(\x0b\x32\x1a.plumbline.common.v1.Image\x12\x0f\n\x07phrases\x18\x02 \x03(\t\"K\n\x03\x42ox\x12\x0e\n\x06top_px\x18\x01 \x01(\x05\x12\x0f\n\x07left_px\x18\x02 \x01(\x05\x12\x11\n\tbottom_px\x18\x03 \x01(\x05\x12\x10\n\x08right_px\x18\x04 \x01(\x05\"\xc5\x01\n\x0eGroundedPhrase\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06phrase\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.plumbline.lvlm.v1.GroundingState\x12%\n\x05\x62oxes\x18\x04 \x03(\x0b\x32\x16.plumbline.lvlm.v1.Box\x12\'\n\x04mask\x18\x05 \x01(\x0b\x32\x19.plumbline.common.v1.Mask\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\"\x80\x01\n\x15GroundPhrasesResponse\x12\x32\n\x07phrases\x18\x01 \x03(\x0b\x32!.plumbline.lvlm.v1.GroundedPhrase\x12\x33\n\nprovenance\x18\x02 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\"\xd3\x02\n\x16ReplayCritiquesRequest\x12>\n\rspecification\x18\x01 \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x12\x31\n\x06images\x18\x02 \x03(\x0b\x32!.plumbline.lvlm.v1.ExplainedImage\x12\x30\n\tcritiques\x18\x03 \x03(\x0b\x32\x1d.plumbline.common.v1.Critique\x12\x33\n\nprovenance\x18\x04 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\x12\x32\n\x0bmask_source\x18\x05 \x01(\x0e\x32\x1d.plumbline.lvlm.v1.MaskSource\x12+\n\x05rules\x18\x06 \x03(\x0b\x32\x1c.plumbline.lvlm.v1.TypedRule\"\x80\x01\n\x10ReplayedCritique\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0f\n\x07is_same\x18\x02 \x01(\x08\x12\x18\n\x10\x63hanged_segments\x18\x03 \x03(\x05\x12/\n\x08\x63ritique\x18\x04 \x01(\x0b\x32\x1d.plumbline.common.v1.Critique\"\x9b\x01\n\x17ReplayCritiquesResponse\x12\x36\n\tcritiques\x18\x01 \x03(\x0b\x32#.plumbline.lvlm.v1.ReplayedCritique\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\x12\x33\n\nprovenance\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance*[\n\nTextSource\x12\x1b\n\x17TEXT_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13TEXT_SOURCE_WRITTEN\x10\x01\x12\x17\n\x13TEXT_SOURCE_COUNTED\x10\x02*s\n\nMaskSource\x12\x1b\n\x17MASK_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12MASK_SOURCE_JUDGED\x10\x01\x12\x18\n\x14MASK_SOURCE_GROUNDED\x10\x02\x12\x16\n\x12MASK_SOURCE_AGREED\x10\x03*N\n\x08Polarity\x12\x18\n\x14POLARITY_UNSPECIFIED\x10\x00\x12\x11\n\rPOLARITY_MUST\x10\x01\x12\x15\n\x11POLARITY_MUST_NOT\x10\x02*\x84\x01\n\x0eGroundingState\x12\x1f\n\x1bGROUNDING_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15GROUNDING_STATE_FOUND\x10\x01\x12\x1a\n\x16GROUNDING_STATE_ABSENT\x10\x02\x12\x1a\n\x16GROUNDING_STATE_FAILED\x10\x03\x32\xc0\x04\n\x0bLvlmService\x12k\n\x10\x44\x65scribeBehavior\x12*.plumbline.lvlm.v1.DescribeBehaviorRequest\x1a+.plumbline.lvlm.v1.DescribeBehaviorResponse\x12}\n\x16TranslateSpecification\x12\x30.plumbline.lvlm.v1.TranslateSpecificationRequest\x1a\x31.plumbline.lvlm.v1.TranslateSpecificationResponse\x12w\n\x14\x43ompileSpecification\x12..plumbline.lvlm.v1.CompileSpecificationRequest\x1a/.plumbline.lvlm.v1.CompileSpecificationResponse\x12\x62\n\rGroundPhrases\x12\'.plumbline.lvlm.v1.GroundPhrasesRequest\x1a(.plumbline.lvlm.v1.GroundPhrasesResponse\x12h\n\x0fReplayCritiques\x12).plumbline.lvlm.v1.ReplayCritiquesRequest\x1a*.plumbline.lvlm.v1.ReplayCritiquesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IMAGEDESCRIPTION_COVERSENTRY']._loaded_options = None
   _globals['_IMAGEDESCRIPTION_COVERSENTRY']._serialized_options = b'8\001'
+  _globals['_TEXTSOURCE']._serialized_start=3200
+  _globals['_TEXTSOURCE']._serialized_end=3291
+  _globals['_MASKSOURCE']._serialized_start=3293
+  _globals['_MASKSOURCE']._serialized_end=3408
+  _globals['_POLARITY']._serialized_start=3410
+  _globals['_POLARITY']._serialized_end=3488
+  _globals['_GROUNDINGSTATE']._serialized_start=3491
+  _globals['_GROUNDINGSTATE']._serialized_end=3623
   _globals['_EXPLAINEDIMAGE']._serialized_start=130
   _globals['_EXPLAINEDIMAGE']._serialized_end=279
   _globals['_DESCRIBEBEHAVIORREQUEST']._serialized_start=281
@@ -43,16 +51,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGEDESCRIPTION']._serialized_end=594
   _globals['_IMAGEDESCRIPTION_COVERSENTRY']._serialized_start=549
   _globals['_IMAGEDESCRIPTION_COVERSENTRY']._serialized_end=594
-  _globals['_CLASSBEHAVIOR']._serialized_start=596
-  _globals['_CLASSBEHAVIOR']._serialized_end=715
-  _globals['_EVIDENCE']._serialized_start=717
-  _globals['_EVIDENCE']._serialized_end=781
-  _globals['_DESCRIBEBEHAVIORRESPONSE']._serialized_start=784
-  _globals['_DESCRIBEBEHAVIORRESPONSE']._serialized_end=967
-  _globals['_TRANSLATESPECIFICATIONREQUEST']._serialized_start=970
-  _globals['_TRANSLATESPECIFICATIONREQUEST']._serialized_end=1182
-  _globals['_TRANSLATESPECIFICATIONRESPONSE']._serialized_start=1185
-  _globals['_TRANSLATESPECIFICATIONRESPONSE']._serialized_end=1320
-  _globals['_LVLMSERVICE']._serialized_start=1323
-  _globals['_LVLMSERVICE']._serialized_end=1572
+  _globals['_CLASSBEHAVIOR']._serialized_start=597
+  _globals['_CLASSBEHAVIOR']._serialized_end=810
+  _globals['_CLAIM']._serialized_start=812
+  _globals['_CLAIM']._serialized_end=886
+  _globals['_EVIDENCE']._serialized_start=888
+  _globals['_EVIDENCE']._serialized_end=952
+  _globals['_DESCRIBEBEHAVIORRESPONSE']._serialized_start=955
+  _globals['_DESCRIBEBEHAVIORRESPONSE']._serialized_end=1138
+  _globals['_TRANSLATESPECIFICATIONREQUEST']._serialized_start=1141
+  _globals['_TRANSLATESPECIFICATIONREQUEST']._serialized_end=1450
+  _globals['_TYPEDRULE']._serialized_start=1452
+  _globals['_TYPEDRULE']._serialized_end=1569
+  _globals['_TRANSLATESPECIFICATIONRESPONSE']._serialized_start=1572
+  _globals['_TRANSLATESPECIFICATIONRESPONSE']._serialized_end=1707
+  _globals['_CLASSSENTENCES']._serialized_start=1709
+  _globals['_CLASSSENTENCES']._serialized_end=1759
+  _globals['_COMPILESPECIFICATIONREQUEST']._serialized_start=1761
+  _globals['_COMPILESPECIFICATIONREQUEST']._serialized_end=1879
+  _globals['_COMPILESPECIFICATIONRESPONSE']._serialized_start=1882
+  _globals['_COMPILESPECIFICATIONRESPONSE']._serialized_end=2074
+  _globals['_GROUNDPHRASESREQUEST']._serialized_start=2076
+  _globals['_GROUNDPHRASESREQUEST']._serialized_end=2159
+  _globals['_BOX']._serialized_start=2161
+  _globals['_BOX']._serialized_end=2236
+  _globals['_GROUNDEDPHRASE']._serialized_start=2239
+  _globals['_GROUNDEDPHRASE']._serialized_end=2436
+  _globals['_GROUNDPHRASESRESPONSE']._serialized_start=2439
+  _globals['_GROUNDPHRASESRESPONSE']._serialized_end=2567
+  _globals['_REPLAYCRITIQUESREQUEST']._serialized_start=2570
+  _globals['_REPLAYCRITIQUESREQUEST']._serialized_end=2909
+  _globals['_REPLAYEDCRITIQUE']._serialized_start=2912
+  _globals['_REPLAYEDCRITIQUE']._serialized_end=3040
+  _globals['_REPLAYCRITIQUESRESPONSE']._serialized_start=3043
+  _globals['_REPLAYCRITIQUESRESPONSE']._serialized_end=3198
+  _globals['_LVLMSERVICE']._serialized_start=3626
+  _globals['_LVLMSERVICE']._serialized_end=4202
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,21 @@ class LvlmServiceStub:
                 request_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.TranslateSpecificationRequest.SerializeToString,
                 response_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.TranslateSpecificationResponse.FromString,
                 _registered_method=True)
+        self.CompileSpecification = channel.unary_unary(
+                '/plumbline.lvlm.v1.LvlmService/CompileSpecification',
+                request_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.CompileSpecificationRequest.SerializeToString,
+                response_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.CompileSpecificationResponse.FromString,
+                _registered_method=True)
+        self.GroundPhrases = channel.unary_unary(
+                '/plumbline.lvlm.v1.LvlmService/GroundPhrases',
+                request_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.GroundPhrasesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.GroundPhrasesResponse.FromString,
+                _registered_method=True)
+        self.ReplayCritiques = channel.unary_unary(
+                '/plumbline.lvlm.v1.LvlmService/ReplayCritiques',
+                request_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.ReplayCritiquesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.ReplayCritiquesResponse.FromString,
+                _registered_method=True)
 
 
 class LvlmServiceServicer:
@@ -65,6 +80,27 @@ class LvlmServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompileSpecification(self, request, context):
+        """Turns plain sentences into typed rules for a person to confirm; conflicts, unknown classes and empty rules are refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GroundPhrases(self, request, context):
+        """Finds what phrases name in pictures: boxes, then pixels.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayCritiques(self, request, context):
+        """Judges again what stored critiques judged, and compares.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LvlmServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +113,21 @@ def add_LvlmServiceServicer_to_server(servicer, server):
                     servicer.TranslateSpecification,
                     request_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.TranslateSpecificationRequest.FromString,
                     response_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.TranslateSpecificationResponse.SerializeToString,
+            ),
+            'CompileSpecification': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompileSpecification,
+                    request_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.CompileSpecificationRequest.FromString,
+                    response_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.CompileSpecificationResponse.SerializeToString,
+            ),
+            'GroundPhrases': grpc.unary_unary_rpc_method_handler(
+                    servicer.GroundPhrases,
+                    request_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.GroundPhrasesRequest.FromString,
+                    response_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.GroundPhrasesResponse.SerializeToString,
+            ),
+            'ReplayCritiques': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayCritiques,
+                    request_deserializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.ReplayCritiquesRequest.FromString,
+                    response_serializer=plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.ReplayCritiquesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +185,87 @@ class LvlmService:
             '/plumbline.lvlm.v1.LvlmService/TranslateSpecification',
             plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.TranslateSpecificationRequest.SerializeToString,
             plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.TranslateSpecificationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompileSpecification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.lvlm.v1.LvlmService/CompileSpecification',
+            plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.CompileSpecificationRequest.SerializeToString,
+            plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.CompileSpecificationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GroundPhrases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.lvlm.v1.LvlmService/GroundPhrases',
+            plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.GroundPhrasesRequest.SerializeToString,
+            plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.GroundPhrasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayCritiques(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.lvlm.v1.LvlmService/ReplayCritiques',
+            plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.ReplayCritiquesRequest.SerializeToString,
+            plumbline_dot_lvlm_dot_v1_dot_lvlm__service__pb2.ReplayCritiquesResponse.FromString,
             options,
             channel_credentials,
             insecure,

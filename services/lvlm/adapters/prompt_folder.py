@@ -8,7 +8,7 @@ from string import Template
 
 import yaml
 
-from services.lvlm.domain.prompts import CRITIC, DESCRIBE, JUDGE, Prompt, PromptProfile
+from services.lvlm.domain.prompts import OPTIONAL, REQUIRED, Prompt, PromptProfile
 
 EMBEDDED = Path(__file__).parents[1] / "prompts"
 
@@ -19,14 +19,15 @@ def load_profile(name_or_folder: str) -> PromptProfile:
     Raises
     ------
     FileNotFoundError, ValueError
-        When there is none, or one of the three prompts is missing.
+        When there is none, a required prompt is missing, or a prompt's name is unknown.
     """
     embedded = EMBEDDED / name_or_folder
     folder = embedded if (embedded / "profile.yaml").is_file() else Path(name_or_folder)
     content = yaml.safe_load((folder / "profile.yaml").read_text(encoding="utf-8"))
-    missing = {DESCRIBE, CRITIC, JUDGE} - set(content["prompts"])
-    if missing:
+    if missing := set(REQUIRED) - set(content["prompts"]):
         raise ValueError(f"{folder}: profile.yaml has no prompt {', '.join(sorted(missing))}")
+    if unknown := set(content["prompts"]) - {*REQUIRED, *OPTIONAL}:
+        raise ValueError(f"{folder}: profile.yaml has unknown prompts {', '.join(sorted(unknown))}")
     prompts = {
         kind: Prompt(
             Template((folder / entry["template"]).read_text(encoding="utf-8")),

@@ -17,6 +17,9 @@ from services.common.vision.class_specification import ClassRule
 from services.lvlm.domain.panels import render_panels
 
 DESCRIBE, CRITIC, JUDGE = "describe", "critic", "judge"
+COMPILE, GROUND, SUMMARISE = "compile", "ground", "summarise"
+REQUIRED = (DESCRIBE, CRITIC, JUDGE)
+OPTIONAL = (COMPILE, GROUND, SUMMARISE)
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,24 @@ class PromptProfile:
     unset: str
     prompts: Mapping[str, Prompt]
 
-    def render_text(
-        self, kind: str, segment_count: int, rule: ClassRule | None = None, task: str = "", critic_text: str = ""
-    ) -> str:
-        """The text of a question. Values are put in as they are: nothing in them is read as a placeholder."""
-        values = {"segment_count": segment_count, "critic_text": critic_text, "task": task}
-        if rule is not None:
-            values |= {
-                "class_name": rule.class_name,
-                "should_matter": _one_line(rule.should_matter) or self.unset,
-                "should_not_matter": _one_line(rule.should_not_matter) or self.unset,
-            }
+    def render_text(self, kind: str, **values: str | int) -> str:
+        """The text of a question. Values are put in as they are: nothing in them is read as a placeholder.
+
+        Raises
+        ------
+        KeyError
+            When the profile has no such prompt, or its template asks for a value that is not given.
+        """
         return self.prompts[kind].template.substitute(values)
+
+    def rule_values(self, task: str, rule: ClassRule) -> dict[str, str]:
+        """What templates may say of a class's rule."""
+        return {
+            "task": task,
+            "class_name": rule.class_name,
+            "should_matter": _one_line(rule.should_matter) or self.unset,
+            "should_not_matter": _one_line(rule.should_not_matter) or self.unset,
+        }
 
     def render_images(self, kind: str, picture: np.ndarray, masks: Sequence[np.ndarray]) -> list[Image.Image]:
         """The pictures of a question; see `panels`."""

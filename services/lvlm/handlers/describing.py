@@ -30,7 +30,7 @@ class Describing:
     async def _describe(self, picture: ExplainedPicture) -> DescribedPicture:
         masks = [segment.mask for segment in picture.segments]
         question = Question(
-            self._profile.render_text(DESCRIBE, len(masks)),
+            self._profile.render_text(DESCRIBE, segment_count=len(masks)),
             self._profile.render_images(DESCRIBE, picture.pixels, masks),
             self._profile.prompts[DESCRIBE].max_new_tokens,
             seed=self._seed,

@@ -120,7 +120,7 @@ class Translating:
         masks = [segment.mask for segment in picture.segments]
         return await self._engine.answer(
             Question(
-                self._profile.render_text(CRITIC, len(masks), rule, task),
+                self._profile.render_text(CRITIC, segment_count=len(masks), **self._profile.rule_values(task, rule)),
                 self._profile.render_images(CRITIC, picture.pixels, masks),
                 self._profile.prompts[CRITIC].max_new_tokens,
                 seed=self._seed,
@@ -131,7 +131,12 @@ class Translating:
     async def _ask_judge(self, task: str, rule: ClassRule, reasons: str, segment_count: int, attempt: int) -> str:
         return await self._engine.answer(
             Question(
-                self._profile.render_text(JUDGE, segment_count, rule, task, reasons),
+                self._profile.render_text(
+                    JUDGE,
+                    segment_count=segment_count,
+                    critic_text=reasons,
+                    **self._profile.rule_values(task, rule),
+                ),
                 max_new_tokens=self._profile.prompts[JUDGE].max_new_tokens,
                 schema=verdict_schema(segment_count),
                 seed=self._seed,

@@ -86,17 +86,19 @@ def test_segment_that_does_not_exist_is_not_counted():
 @pytest.mark.parametrize("name", ["nano", "general"])
 def test_profile_renders_every_prompt_without_a_placeholder_left(name):
     profile = load_profile(name)
-    rule = ClassRule("3", "the strokes", "")
+    values = profile.rule_values("Read the digit.", ClassRule("3", "the strokes", ""))
     for kind in (DESCRIBE, CRITIC, JUDGE):
-        text = profile.render_text(kind, 4, rule, "Read the digit.", "Segment 1 covers the digit.")
+        text = profile.render_text(kind, segment_count=4, critic_text="Segment 1 covers the digit.", **values)
         assert "$" not in text
-    assert profile.unset in profile.render_text(JUDGE, 4, rule, "", "text")
+    assert profile.unset in profile.render_text(JUDGE, segment_count=4, critic_text="text", **values)
 
 
 def test_placeholder_in_a_specification_stays_text():
     profile = load_profile("nano")
     rule = ClassRule("3", "pay $segment_count dollars\nand a second line", "")
-    assert "pay $segment_count dollars and a second line" in profile.render_text(CRITIC, 4, rule)
+    assert "pay $segment_count dollars and a second line" in profile.render_text(
+        CRITIC, segment_count=4, **profile.rule_values("", rule)
+    )
 
 
 def test_digest_follows_the_prompt_files(tmp_path):
