@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common.runtime.server import serve
 from services.common.vision.preprocessing import ImageLimits
 from services.lvlm.adapters.celery_sink import CelerySink
-from services.lvlm.adapters.openai_engine import OpenAiEngine
+from services.lvlm.adapters.openai_engine import OpenAiEngine, ServerLimits
 from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.adapters.transformers_engine import TransformersEngine
 from services.lvlm.handlers.describing import Describing
@@ -44,7 +45,10 @@ def build_engine(settings: LvlmSettings) -> TransformersEngine | OpenAiEngine:
     """The engine that the settings ask for."""
     if settings.engine == "openai":
         key = settings.api_key_file.read_text().strip() if settings.api_key_file else ""
-        return OpenAiEngine(settings.base_url, settings.model, key, settings.answer_timeout_s, settings.max_in_flight)
+        limits = ServerLimits(
+            **{limit.name: getattr(settings, limit.name) for limit in dataclasses.fields(ServerLimits)}
+        )
+        return OpenAiEngine(settings.base_url, settings.model, key, limits)
     folder = NANO if settings.model == "nano" else Path(settings.model)
     model_id = "plumbline/nano" if settings.model == "nano" else folder.name
     return TransformersEngine(folder, model_id, settings.max_batch, settings.max_waiting, settings.answer_timeout_s)

@@ -18,26 +18,42 @@ class LvlmSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="LVLM_")
 
-    engine: Literal["transformers", "openai"] = "transformers"
-    """`transformers`: a model folder in this process; `openai`: an OpenAI-compatible server."""
+    engine: Literal["transformers", "openai", "recorded"] = "transformers"
+    """`transformers`: a model folder in this process; `openai`: an OpenAI-compatible server; `recorded`: answers of an earlier run."""
     model: str = "nano"
     """`nano` (embedded), a folder path, or the server's name for its model."""
     base_url: str = ""
     """Base of the OpenAI-compatible server, ending in /v1. Needed by `openai`."""
     api_key_file: Path | None = None
     """File that holds the server's key."""
+    recording: Path | None = None
+    """Folder of recorded answers. Needed by `recorded`."""
+    record_to: Path | None = None
+    """Folder to which the engine's answers are recorded; without it nothing is."""
     prompt_profile: str = ""
     """Name of an embedded profile, or a folder. Default: `nano` for nano, else `general`."""
     broker_url: str = ""
     """Where critique batches are delivered; without it requests with a job_id are refused."""
     answer_timeout_s: float = 120.0
-    """Longest time for one answer of the engine, seconds."""
+    """Longest time for one answer of the engine, seconds: in process the wait for its turn counts, of a server the retries do."""
     max_batch: int = 32
     """Most questions answered in one go in process."""
+    max_batch_tokens: int = 32_768
+    """Most tokens of questions answered in one go in process, with pictures, padding and answers: this bounds the memory."""
     max_waiting: int = 1024
     """Most questions that wait in process."""
     max_in_flight: int = 16
     """Most calls to the server at once."""
+    connect_timeout_s: float = 5.0
+    """Longest time for a connection to the server, seconds."""
+    max_retries: int = 2
+    """How often a call is made again when the server is away, fails or is busy."""
+    retry_pause_s: float = 0.5
+    """Pause before the first retry, seconds, give or take a half; it doubles each time. A longer Retry-After is honoured."""
+    breaker_failures: int = 5
+    """After so many failed calls in a row the server is let be, and questions are refused at once."""
+    breaker_pause_s: float = 30.0
+    """How long it is let be before one call tries it again, seconds."""
     threads: int = 1
     """Threads of the model in process."""
     seed: int = 0
@@ -53,6 +69,8 @@ class LvlmSettings(ServiceSettings):
     def _check_engine(self) -> LvlmSettings:
         if self.engine == "openai" and not self.base_url:
             raise ValueError("base_url: the openai engine needs LVLM_BASE_URL")
+        if self.engine == "recorded" and not self.recording:
+            raise ValueError("recording: the recorded engine needs LVLM_RECORDING")
         return self
 
     @property

@@ -6,6 +6,9 @@ import asyncio
 import base64
 import io
 import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -19,25 +22,48 @@ from services.common.runtime.errors import (
     Unavailable,
     WrongState,
 )
+from services.lvlm.adapters.circuit_breaker import CircuitBreaker, CircuitOpen
 from services.lvlm.ports import Question
 
-_RETRY_COUNT = 2
-_BACKOFF_S = 0.5
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
 _SAMPLING_TEMPERATURE = 0.7
 _MAX_MESSAGE_LENGTH = 200
+_SERVER = "the language model's server"
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """What a server is given; `LvlmSettings` says of each what it is for."""
+
+    answer_timeout_s: float = 120.0
+    connect_timeout_s: float = 5.0
+    max_in_flight: int = 16
+    max_retries: int = 2
+    retry_pause_s: float = 0.5
+    breaker_failures: int = 5
+    breaker_pause_s: float = 30.0
 
 
 class OpenAiEngine:
-    """Chat completions over HTTP: bounded retries with jitter, a cap on calls in flight, a time limit on each."""
+    """Chat completions over HTTP, within `limits`.
+
+    An answer's time runs from when it has its place among the calls in flight and covers its retries. Failures in a row open
+    the breaker; see `CircuitBreaker`.
+    """
 
     name = "openai"
 
-    def __init__(self, base_url: str, model_id: str, api_key: str, timeout_s: float, max_in_flight: int) -> None:
+    def __init__(self, base_url: str, model_id: str, api_key: str, limits: ServerLimits) -> None:
         self.model_id = model_id
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(base_url=base_url.rstrip("/"), headers=headers, timeout=timeout_s)
-        self._in_flight = asyncio.Semaphore(max_in_flight)
+        self._limits = limits
+        self._client = httpx.AsyncClient(
+            base_url=base_url.rstrip("/"),
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(None, connect=limits.connect_timeout_s),
+            limits=httpx.Limits(max_connections=limits.max_in_flight),
+        )
+        self._in_flight = asyncio.Semaphore(limits.max_in_flight)
+        self._breaker = CircuitBreaker(_SERVER, limits.breaker_failures, limits.breaker_pause_s)
 
     async def __aenter__(self) -> OpenAiEngine:
         return self
@@ -46,43 +72,66 @@ class OpenAiEngine:
         await self._client.aclose()
 
     async def answer(self, question: Question) -> str:
-        """See the port."""
-        body = self._body(question)
+        """See the port.
+
+        Raises
+        ------
+        Unavailable
+            When the server can't be reached or fails in every try, and at once while the breaker is open; `retry_after_s` then
+            says when it is tried again.
+        Overloaded
+            When it stays busy, or asks for a longer pause than the answer has time left.
+        DeadlineExceeded
+            When the answer's time is over.
+        """
         async with self._in_flight:
+            body = await asyncio.to_thread(self._body, question)
+            deadline = asyncio.get_running_loop().time() + self._limits.answer_timeout_s
             try:
-                return await self._post(body)
+                return await self._post(body, deadline)
             except BadModelOutput:
                 if "response_format" not in body:
                     raise
             # The server may know no schemas; the answer is read strictly all the same.
             del body["response_format"]
-            return await self._post(body)
+            return await self._post(body, deadline)
 
-    async def _post(self, body: dict[str, Any]) -> str:
-        for attempt in range(_RETRY_COUNT + 1):
+    async def _post(self, body: dict[str, Any], deadline: float) -> str:
+        for attempt in range(self._limits.max_retries + 1):
             try:
-                return await self._post_once(body)
-            except (Unavailable, Overloaded):
-                if attempt == _RETRY_COUNT:
+                with self._breaker.guard():
+                    return await self._post_once(body, deadline)
+            except CircuitOpen:
+                raise
+            except (Unavailable, Overloaded) as error:
+                pause_s = max(error.retry_after_s or 0.0, self._backoff_s(attempt))
+                is_last = attempt == self._limits.max_retries
+                if is_last or asyncio.get_running_loop().time() + pause_s >= deadline:
                     raise
-                await asyncio.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))
+                await asyncio.sleep(pause_s)
         raise AssertionError("unreachable")
 
-    async def _post_once(self, body: dict[str, Any]) -> str:
+    def _backoff_s(self, attempt: int) -> float:
+        return self._limits.retry_pause_s * 2**attempt * random.uniform(0.5, 1.5)
+
+    async def _post_once(self, body: dict[str, Any], deadline: float) -> str:
         try:
-            response = await self._client.post("/chat/completions", json=body)
-        except httpx.TimeoutException as error:
-            raise DeadlineExceeded("the language model's server did not answer in time") from error
+            async with asyncio.timeout_at(deadline):
+                response = await self._client.post("/chat/completions", json=body)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"{_SERVER} did not answer in {self._limits.answer_timeout_s:g} s (LVLM_ANSWER_TIMEOUT_S)"
+            ) from error
         except httpx.HTTPError as error:
-            raise Unavailable(f"the language model's server can't be reached: {type(error).__name__}") from error
+            raise Unavailable(f"{_SERVER} can't be reached: {type(error).__name__}") from error
         if response.status_code != httpx.codes.OK:
             raise _refusal(response)
         try:
             content = response.json()["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise BadModelOutput("the language model's server sent no chat completion") from error
+            raise BadModelOutput(f"{_SERVER} sent no chat completion") from error
         if not isinstance(content, str):
-            raise BadModelOutput("the language model's server sent an empty message")
+            raise BadModelOutput(f"{_SERVER} sent an empty message")
         return content
 
     def _body(self, question: Question) -> dict[str, Any]:
@@ -105,18 +154,28 @@ def _refusal(response: httpx.Response) -> ServiceError:
     """What an answer other than 200 means: about the server and its settings, or about this one question."""
     status = response.status_code
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return WrongState(f"the language model's server refused our key (HTTP {status}); see LVLM_API_KEY_FILE")
+        return WrongState(f"{_SERVER} refused our key (HTTP {status}); see LVLM_API_KEY_FILE")
     if status == httpx.codes.NOT_FOUND:
-        return WrongState(
-            "the language model's server knows no such model or path (HTTP 404); see LVLM_MODEL, LVLM_BASE_URL"
-        )
+        return WrongState(f"{_SERVER} knows no such model or path (HTTP 404); see LVLM_MODEL, LVLM_BASE_URL")
+    retry_after_s = _read_retry_after(response.headers.get("Retry-After", ""))
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        return Overloaded("the language model's server is busy (HTTP 429)")
+        return Overloaded(f"{_SERVER} is busy (HTTP 429)", retry_after_s=retry_after_s)
     if status in _RETRIED_STATUS:
-        return Unavailable(f"the language model's server failed (HTTP {status})")
-    return BadModelOutput(
-        f"the language model's server refused the question (HTTP {status}): {_read_message(response)}"
-    )
+        return Unavailable(f"{_SERVER} failed (HTTP {status})", retry_after_s=retry_after_s)
+    return BadModelOutput(f"{_SERVER} refused the question (HTTP {status}): {_read_message(response)}")
+
+
+def _read_retry_after(header: str) -> float | None:
+    """Seconds to wait by a Retry-After header, which holds seconds or a date; None when it holds neither."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        return None
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def _read_message(response: httpx.Response) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
 
 from services.common.runtime.errors import BadModelOutput, DeadlineExceeded, Overloaded, Unavailable, WrongState
-from services.lvlm.adapters import openai_engine
-from services.lvlm.adapters.openai_engine import OpenAiEngine
+from services.lvlm.adapters.circuit_breaker import CircuitOpen
+from services.lvlm.adapters.openai_engine import OpenAiEngine, ServerLimits
 from services.lvlm.ports import Question
 
 GOOD = {"choices": [{"message": {"content": "Segment 1 covers the square."}}]}
@@ -20,16 +24,31 @@ SCHEMA = {"type": "object", "properties": {"1": {"type": "string"}}}
 
 
 class Server:
-    """Answers each question with the next (status, body) of `answers`; the last one again and again. Keeps what was asked."""
+    """Answers each question with the next (status, body) of `answers`; the last one again and again. Keeps what was asked.
+
+    `reply_headers` go with every answer; `most_at_once` is the largest number of questions that were in its hands together.
+    """
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, object]] = [(200, GOOD)]
         self.asked: list[dict] = []
         self.headers: list[dict[str, str]] = []
+        self.reply_headers: Mapping[str, str] = {}
+        self.pause_s = 0.0
+        self.most_at_once = 0
+        self._at_once = 0
+        self._counting = threading.Lock()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                server.count(1)
+                try:
+                    self.reply()
+                finally:
+                    server.count(-1)
+
+            def reply(self) -> None:
                 server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 server.headers.append(dict(self.headers) | {"path": self.path})
                 status, body = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
@@ -37,7 +56,10 @@ class Server:
                     server.closing.wait(30)
                     return
                 content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+                time.sleep(server.pause_s)
                 self.send_response(status)
+                for name, value in server.reply_headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -48,7 +70,12 @@ class Server:
         self.closing = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.base_url = f"http://127.0.0.1:{self._http.server_port}/v1/"
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def count(self, change: int) -> None:
+        with self._counting:
+            self._at_once += change
+            self.most_at_once = max(self.most_at_once, self._at_once)
 
     def close(self) -> None:
         self.closing.set()
@@ -57,16 +84,20 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(openai_engine, "_BACKOFF_S", 0.01)
+def server() -> Iterator[Server]:
     opened = Server()
     yield opened
     opened.close()
 
 
-async def ask(server: Server, question: Question | None = None, timeout_s: float = 10.0) -> str:
-    async with OpenAiEngine(server.base_url, "qwen", "secret", timeout_s, max_in_flight=2) as engine:
-        return await engine.answer(question or Question("What is there?"))
+def engine(server: Server, **limits: float) -> OpenAiEngine:
+    chosen = ServerLimits(**({"answer_timeout_s": 10.0, "retry_pause_s": 0.01} | limits))
+    return OpenAiEngine(server.base_url, "qwen", "secret", chosen)
+
+
+async def ask(server: Server, question: Question | None = None, **limits: float) -> str:
+    async with engine(server, **limits) as opened:
+        return await opened.answer(question or Question("What is there?"))
 
 
 async def test_a_question_travels_text_first_then_pictures(server: Server):
@@ -124,10 +155,83 @@ async def test_a_server_that_knows_no_schemas_is_asked_without_one(server: Serve
 async def test_a_server_that_does_not_answer_in_time_is_told_as_such(server: Server):
     server.answers = [(0, "")]
     with pytest.raises(DeadlineExceeded):
-        await ask(server, timeout_s=0.3)
+        await ask(server, answer_timeout_s=0.3)
 
 
 async def test_no_server_is_unavailable():
-    async with OpenAiEngine("http://127.0.0.1:9/v1", "qwen", "", 2.0, max_in_flight=1) as engine:
-        with pytest.raises(Unavailable):
-            await engine.answer(Question("?"))
+    async with OpenAiEngine("http://127.0.0.1:9/v1", "qwen", "", ServerLimits(retry_pause_s=0.01)) as opened:
+        with pytest.raises(Unavailable, match="can't be reached"):
+            await opened.answer(Question("?"))
+
+
+def in_seconds(count: int) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=count), usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("is_date", [False, True])
+async def test_a_server_that_names_a_pause_is_given_it(server: Server, status: int, is_date: bool):
+    server.answers = [(status, "later"), (200, GOOD)]
+    server.reply_headers = {"Retry-After": in_seconds(2) if is_date else "1"}
+    started = time.monotonic()
+    assert await ask(server)
+    assert time.monotonic() - started >= 1
+
+
+async def test_a_pause_longer_than_the_answers_time_is_passed_on_at_once(server: Server):
+    server.answers = [(429, "later")]
+    server.reply_headers = {"Retry-After": "3600"}
+    with pytest.raises(Overloaded) as caught:
+        await ask(server)
+    assert (caught.value.retry_after_s, len(server.asked)) == (3600, 1)
+
+
+async def test_a_pause_that_cannot_be_read_is_none(server: Server):
+    server.answers = [(503, "later"), (200, GOOD)]
+    server.reply_headers = {"Retry-After": "soon"}
+    assert await ask(server)
+
+
+async def test_retries_are_bounded(server: Server):
+    server.answers = [(503, "down")]
+    with pytest.raises(Unavailable):
+        await ask(server, max_retries=3)
+    assert len(server.asked) == 4
+
+
+async def test_no_more_calls_are_in_flight_than_allowed(server: Server):
+    server.pause_s = 0.05
+    async with engine(server, max_in_flight=2) as opened:
+        await asyncio.gather(*(opened.answer(Question("What is there?")) for _ in range(6)))
+    assert server.most_at_once == 2
+
+
+async def test_a_server_that_keeps_failing_is_let_be_and_then_tried_again(server: Server):
+    server.answers = [(503, "down")]
+    async with engine(server, max_retries=0, breaker_failures=3, breaker_pause_s=0.5) as opened:
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="503"):
+                await opened.answer(Question("?"))
+        with pytest.raises(CircuitOpen, match="tried again in"):
+            await opened.answer(Question("?"))
+        assert len(server.asked) == 3
+        server.answers = [(200, GOOD)]
+        await asyncio.sleep(0.5)
+        assert await opened.answer(Question("?"))
+
+
+async def test_an_open_breaker_refuses_at_once_instead_of_retrying(server: Server):
+    server.answers = [(503, "down")]
+    async with engine(server, max_retries=5, breaker_failures=2, breaker_pause_s=5) as opened:
+        with pytest.raises(CircuitOpen) as caught:
+            await opened.answer(Question("?"))
+    assert len(server.asked) == 2
+    assert 0 < caught.value.retry_after_s <= 5
+
+
+async def test_refused_questions_do_not_open_the_breaker(server: Server):
+    server.answers = [(400, {"error": {"message": "content filter"}})]
+    async with engine(server, breaker_failures=1) as opened:
+        for _ in range(3):
+            with pytest.raises(BadModelOutput, match="content filter"):
+                await opened.answer(Question("?"))
