@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from services.lvlm.domain.boxes import Placement
+
 SEGMENT_COLOURS: Mapping[int, tuple[int, int, int]] = {
     1: (255, 0, 0),  # red
     2: (0, 255, 0),  # green
@@ -75,14 +77,13 @@ def _palette() -> np.ndarray:
 
 
 def _fit_square(rgb: np.ndarray, size_px: int) -> Image.Image:
-    height, width = rgb.shape[:2]
-    scale = size_px / max(height, width)
-    fitted_size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    fitted = Image.fromarray(np.ascontiguousarray(rgb)).resize(fitted_size, Image.Resampling.BOX)
-    if fitted_size == (size_px, size_px):
+    placement = Placement(*rgb.shape[:2], size_px)
+    (height_px, width_px), (top_px, left_px) = placement.fitted_size_px, placement.offset_px
+    fitted = Image.fromarray(np.ascontiguousarray(rgb)).resize((width_px, height_px), Image.Resampling.BOX)
+    if fitted.size == (size_px, size_px):
         return fitted
     square = Image.new("RGB", (size_px, size_px))
-    square.paste(fitted, ((size_px - fitted_size[0]) // 2, (size_px - fitted_size[1]) // 2))
+    square.paste(fitted, (left_px, top_px))
     return square
 
 
