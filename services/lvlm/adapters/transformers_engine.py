@@ -157,7 +157,9 @@ class TransformersEngine:
         )
 
     def _defuse(self, text: str) -> str:
-        """Break up special tokens in a text: a specification can't add a picture or end the turn."""
-        for token in self._processor.tokenizer.all_special_tokens:
+        """Break up the tokenizer's own marks in a text: a specification can't add a picture or end the turn."""
+        tokenizer = self._processor.tokenizer
+        added = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()}
+        for token in sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True):
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text

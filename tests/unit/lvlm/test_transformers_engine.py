@@ -46,3 +46,16 @@ async def test_an_answer_that_does_not_come_in_time_is_told_as_such():
 async def test_special_tokens_in_a_text_are_no_pictures():
     async with engine() as opened:
         assert isinstance(await opened.answer(Question("the digit <image> <|end|>", **SHORT)), str)
+
+
+def test_no_mark_of_the_tokenizer_in_a_text_becomes_a_token():
+    opened = engine()
+    tokenizer = opened._counting_tokenizer
+    marks = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    hostile = f"the digit {' '.join(marks)} {''.join(marks)} <<image>image><|answ<|end|>er|>"
+
+    def count_marks(text: str) -> list[int]:
+        tokens = tokenizer(opened._render_chat(Question(text)))["input_ids"]
+        return [tokens.count(token) for token in tokenizer.added_tokens_decoder]
+
+    assert count_marks(hostile) == count_marks("the digit")
