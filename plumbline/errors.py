@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 
 class PlumblineError(Exception):
-    """A call that did not work. `field` names what was wrong in the request, when the service said so."""
+    """A call that did not work. `field` names what was wrong in the request, when the service said so; `faults` all that was.
 
-    def __init__(self, message: str, code: str = "", field: str = "") -> None:
+    A fault is a field and what the service says of it.
+    """
+
+    def __init__(self, message: str, code: str = "", field: str = "", faults: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.code = code
         self.field = field
+        self.faults = tuple(faults)
 
 
 def from_rpc_error(error: grpc.RpcError, service: str) -> PlumblineError:
-    """`error` of a call to `service`, with the field at fault read from the status details."""
+    """`error` of a call to `service`, with the fields at fault read from the status details."""
     code = error.code().name
     if error.code() == grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or ""):
         return PlumblineError(f"the {service} can't be reached; is the stack up? (plumbline up)", code)
-    field = ""
+    faults: list[tuple[str, str]] = []
     status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
     for detail in status.details if status else ():
         request = error_details_pb2.BadRequest()
-        if detail.Unpack(request) and request.field_violations:
-            field = request.field_violations[0].field
-    return PlumblineError(f"{service}: {error.details()} [{code}]", code, field)
+        if detail.Unpack(request):
+            faults += [(violation.field, violation.description) for violation in request.field_violations]
+    field = faults[0][0] if faults else ""
+    return PlumblineError(f"{service}: {error.details()} [{code}]", code, field, faults)

@@ -1,7 +1,7 @@
 """Every expected failure, free of any transport.
 
 ServiceError
-├── InvalidInput        the caller sent something wrong; names the field
+├── InvalidInput        the caller sent something wrong; names the field, or all fields at fault
 ├── NotFound            no such model, version or job
 ├── AlreadyExists       the key is taken by other content
 ├── WrongState          right request, wrong moment
@@ -17,6 +17,9 @@ ServiceError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class ServiceError(Exception):
     """An expected failure. The message says what was wrong, what was expected and what to do."""
@@ -29,19 +32,36 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
 
 
+@dataclass(frozen=True)
+class Violation:
+    """One fault of a request: where, a path such as `images[3].data`, and what."""
+
+    field: str
+    description: str
+
+
 class InvalidInput(ServiceError):
-    """The request is wrong at `field`, a path such as `images[3].data`."""
+    """The request is wrong at `field`, a path such as `images[3].data`; `violations` holds this fault and all others."""
 
     kind = "INVALID_INPUT"
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
+    def __init__(self, field: str, message: str, *others: Violation) -> None:
+        self.violations = (Violation(field, message), *others)
+        super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in self.violations))
         self.field = field
         self.description = message
 
+    @classmethod
+    def raise_any(cls, violations: Sequence[Violation]) -> None:
+        """Raise all of `violations` as one error, in order; nothing when there are none."""
+        if violations:
+            first, *others = violations
+            raise cls(first.field, first.description, *others)
+
     def below(self, parent: str) -> InvalidInput:
-        """The same fault with `parent` put before the field's path."""
-        return InvalidInput(f"{parent}.{self.field}", self.description)
+        """The same faults with `parent` put before the fields' paths."""
+        first, *others = (Violation(f"{parent}.{fault.field}", fault.description) for fault in self.violations)
+        return InvalidInput(first.field, first.description, *others)
 
 
 class NotFound(ServiceError):

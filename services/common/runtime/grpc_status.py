@@ -40,6 +40,8 @@ _DOMAIN = "plumbline"
 # The text is in there twice, once in percent encoding (three bytes for one) and once more as the field's description.
 _MAX_TEXT_BYTES = 1024
 _MAX_FIELD_BYTES = 256
+_MAX_VIOLATIONS = 8
+_MAX_DESCRIPTIONS_BYTES = 3072
 
 
 def to_status(error: errors.ServiceError) -> status_pb2.Status:
@@ -48,15 +50,24 @@ def to_status(error: errors.ServiceError) -> status_pb2.Status:
     status = status_pb2.Status(code=code.value[0], message=_cut(error.message, _MAX_TEXT_BYTES))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.kind, domain=_DOMAIN))
     if isinstance(error, errors.InvalidInput):
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(error.field, _MAX_FIELD_BYTES), description=_cut(error.description, _MAX_TEXT_BYTES)
-        )
-        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=_violations(error)))
     if isinstance(error, (errors.Overloaded, errors.Unavailable)):
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int((error.retry_after_s or DEFAULT_RETRY_AFTER_S) * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def _violations(error: errors.InvalidInput) -> list[error_details_pb2.BadRequest.FieldViolation]:
+    """The first faults, as many as a status can carry; their descriptions share what room there is."""
+    carried = error.violations[:_MAX_VIOLATIONS]
+    most_bytes = min(_MAX_TEXT_BYTES, _MAX_DESCRIPTIONS_BYTES // len(carried))
+    return [
+        error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(fault.field, _MAX_FIELD_BYTES), description=_cut(fault.description, most_bytes)
+        )
+        for fault in carried
+    ]
 
 
 def from_rpc_error(error: grpc.RpcError, neighbour: str) -> errors.ServiceError:

@@ -77,6 +77,29 @@ async def test_invalid_input_names_the_field():
     assert (violation.field, violation.description) == ("images[3].data", "empty")
 
 
+async def test_every_fault_of_a_request_is_named_in_its_order():
+    faults = [errors.Violation(f"sentences[{index}].text", f"fault {index}") for index in range(3)]
+    with pytest.raises(errors.InvalidInput) as raised:
+        errors.InvalidInput.raise_any(faults)
+    found = details(await call(raised.value.below("request")), error_details_pb2.BadRequest)[0].field_violations
+    assert [(fault.field, fault.description) for fault in found] == [
+        (f"request.sentences[{index}].text", f"fault {index}") for index in range(3)
+    ]
+
+
+def test_no_fault_raises_nothing():
+    errors.InvalidInput.raise_any([])
+
+
+@pytest.mark.parametrize("letter", ["x", "語", "%"])
+async def test_many_long_faults_keep_the_status_and_the_first_words_of_the_first_ones(letter):
+    faults = [errors.Violation("f" * 300, f"fault {index} " + letter * 2000) for index in range(100)]
+    caught = await call(errors.InvalidInput("first", letter * 2000, *faults))
+    assert caught.code() == grpc.StatusCode.INVALID_ARGUMENT
+    found = details(caught, error_details_pb2.BadRequest)[0].field_violations
+    assert [fault.description.split(letter)[0] for fault in found[1:3]] == ["fault 0 ", "fault 1 "]
+
+
 async def test_overload_says_when_to_come_back():
     caught = await call(errors.Overloaded("full", retry_after_s=2.5))
     assert details(caught, error_details_pb2.RetryInfo)[0].retry_delay.ToTimedelta().total_seconds() == 2.5
