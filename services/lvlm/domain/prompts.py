@@ -1,7 +1,7 @@
 """Prompts as versioned files: one profile per size of model.
 
 `profile.yaml` names, per prompt, a template with `string.Template` placeholders, the panels that go with it and the longest
-answer. The digest over all files of a profile travels in every critique.
+answer; `examples.yaml`, where there is one, holds the judge's examples. The digest over all files of a profile travels in every critique.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from PIL import Image
 
 from services.common.vision.class_specification import ClassRule
 from services.lvlm.domain.panels import render_panels
+from services.lvlm.domain.quoting import as_json, as_line
 
 DESCRIBE, CRITIC, JUDGE = "describe", "critic", "judge"
 COMPILE, GROUND, SUMMARISE = "compile", "ground", "summarise"
@@ -41,30 +42,32 @@ class PromptProfile:
     unset: str
     prompts: Mapping[str, Prompt]
 
-    def render_text(self, kind: str, **values: str | int) -> str:
-        """The text of a question. Values are put in as they are: nothing in them is read as a placeholder.
+    def render_text(self, kind: str, **values: str | int | Sequence[str]) -> str:
+        """The text of a question. Values are data: each is put in as one line, a sequence as one line for each, and as `<name>_json`
+        as a JSON string; no placeholder, line end, quote or chat mark in a value does anything.
 
         Raises
         ------
         KeyError
             When the profile has no such prompt, or its template asks for a value that is not given.
         """
-        return self.prompts[kind].template.substitute(values)
+        fields: dict[str, str] = {}
+        for name, value in values.items():
+            lines = [str(value)] if isinstance(value, (str, int)) else value
+            fields[name] = "\n".join(map(as_line, lines))
+            fields[f"{name}_json"] = as_json("\n".join(lines))
+        return self.prompts[kind].template.substitute(fields)
 
     def rule_values(self, task: str, rule: ClassRule) -> dict[str, str]:
         """What templates may say of a class's rule."""
         return {
             "task": task,
             "class_name": rule.class_name,
-            "should_matter": _one_line(rule.should_matter) or self.unset,
-            "should_not_matter": _one_line(rule.should_not_matter) or self.unset,
+            "should_matter": rule.should_matter.strip() or self.unset,
+            "should_not_matter": rule.should_not_matter.strip() or self.unset,
         }
 
     def render_images(self, kind: str, picture: np.ndarray, masks: Sequence[np.ndarray]) -> list[Image.Image]:
         """The pictures of a question; see `panels`."""
         panels = self.prompts[kind].panels
         return render_panels(picture, masks, panels, self.size_px) if panels else []
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
