@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_COVERS = re.compile(r"\bsegment\s+(\d+)\s+covers\s+(.+?)(?=[.;\n]\s*|$)", re.IGNORECASE)
+_COVERS = re.compile(r"\bsegment\s+(\d{1,2})\s+covers\s+(.+?)(?=[.;\n]\s*|$)", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the|some|part of(?: the)?)\s+", re.IGNORECASE)
 
 
