@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image
 
 from services.common.vision.critique import CritiqueBatch
+from services.lvlm.domain.boxes import PixelBox
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,13 @@ class CritiqueSink(Protocol):
 
     async def publish(self, batches: Sequence[CritiqueBatch]) -> None:
         """Hand every batch over, or raise `Unavailable`."""
+
+
+class Segmenter(Protocol):
+    """From boxes to the pixels of what is in them."""
+
+    async def segment(self, picture: np.ndarray, boxes: Sequence[PixelBox]) -> list[np.ndarray]:
+        """Per box the pixels of the thing that it holds, boolean (box height, box width).
+
+        `picture` is uint8, (height, width) or (height, width, 3).
+        """

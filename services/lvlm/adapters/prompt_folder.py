@@ -8,6 +8,7 @@ from string import Template
 
 import yaml
 
+from services.lvlm.domain.coordinates.registry import DEFAULT_FAMILY
 from services.lvlm.domain.examples import read_examples, render_examples
 from services.lvlm.domain.prompts import JUDGE, OPTIONAL, REQUIRED, Prompt, PromptProfile
 
@@ -39,7 +40,14 @@ def load_profile(name_or_folder: str) -> PromptProfile:
         )
         for kind, entry in content["prompts"].items()
     }
-    return PromptProfile(content["name"], _digest(folder), int(content["size_px"]), content.get("unset", "-"), prompts)
+    return PromptProfile(
+        content["name"],
+        _digest(folder),
+        int(content["size_px"]),
+        content.get("unset", "-"),
+        prompts,
+        content.get("coordinates", DEFAULT_FAMILY),
+    )
 
 
 def _read_examples(path: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from services.common.vision.class_specification import ClassRule
+from services.lvlm.domain.coordinates.registry import DEFAULT_FAMILY
 from services.lvlm.domain.panels import render_panels
 from services.lvlm.domain.quoting import as_json, as_line
 
@@ -34,13 +35,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptProfile:
-    """The prompts for one size of model; `unset` stands where the expert said nothing."""
+    """The prompts for one size of model; `unset` stands where the expert said nothing, `coordinates` names how the model writes boxes."""
 
     name: str
     digest: str
     size_px: int
     unset: str
     prompts: Mapping[str, Prompt]
+    coordinates: str = DEFAULT_FAMILY
 
     def render_text(self, kind: str, **values: str | int | Sequence[str]) -> str:
         """The text of a question. Values are data: each is put in as one line, a sequence as one line for each, and as `<name>_json`
