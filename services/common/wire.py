@@ -5,7 +5,7 @@ from __future__ import annotations
 from plumbline.common.v1 import critique_pb2, vision_pb2
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import ClassRule, ClassSpecification
-from services.common.vision.critique import Critique, Provenance
+from services.common.vision.critique import Critique, Provenance, Verdict
 from services.common.vision.explanation import Segment
 from services.common.vision.masks import decode_mask, encode_mask
 
@@ -51,11 +51,13 @@ def critique_to_proto(critique: Critique) -> critique_pb2.Critique:
     verdicts = [
         critique_pb2.SegmentVerdict(
             segment_index=verdict.segment_index,
-            verdict=critique_pb2.Verdict.Value(f"VERDICT_{verdict.verdict.value}"),
+            verdict=_verdict_to_proto(verdict.verdict),
             share=verdict.share,
             mask=vision_pb2.Mask(
                 counts=verdict.mask.counts, height_px=verdict.mask.size[0], width_px=verdict.mask.size[1]
             ),
+            judged_verdict=_verdict_to_proto(verdict.judged_verdict),
+            grounded_verdict=_verdict_to_proto(verdict.grounded_verdict),
         )
         for verdict in critique.verdicts
     ]
@@ -67,6 +69,10 @@ def critique_to_proto(critique: Critique) -> critique_pb2.Critique:
         verdicts=verdicts,
         failure=critique.failure,
     )
+
+
+def _verdict_to_proto(verdict: Verdict | None) -> critique_pb2.Verdict:
+    return critique_pb2.Verdict.Value(f"VERDICT_{verdict.value if verdict else 'UNSPECIFIED'}")
 
 
 def provenance_to_proto(provenance: Provenance) -> critique_pb2.Provenance:

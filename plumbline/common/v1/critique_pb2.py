@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from plumbline.common.v1 import vision_pb2 as plumbline_dot_common_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"plumbline/common/v1/critique.proto\x12\x13plumbline.common.v1\x1a plumbline/common/v1/vision.proto\"\x8e\x01\n\x0eSegmentVerdict\x12\x15\n\rsegment_index\x18\x01 \x01(\x05\x12-\n\x07verdict\x18\x02 \x01(\x0e\x32\x1c.plumbline.common.v1.Verdict\x12\r\n\x05share\x18\x03 \x01(\x01\x12\'\n\x04mask\x18\x04 \x01(\x0b\x32\x19.plumbline.common.v1.Mask\"\x9f\x01\n\x08\x43ritique\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x14\n\x0cimage_digest\x18\x02 \x01(\t\x12\x12\n\ntrue_label\x18\x03 \x01(\t\x12\x0f\n\x07reasons\x18\x04 \x01(\t\x12\x35\n\x08verdicts\x18\x05 \x03(\x0b\x32#.plumbline.common.v1.SegmentVerdict\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\"S\n\nProvenance\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x15\n\rprompt_digest\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03*r\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_SPURIOUS\x10\x01\x12\x10\n\x0cVERDICT_CORE\x10\x02\x12\x12\n\x0eVERDICT_UNSURE\x10\x03\x12\x12\n\x0eVERDICT_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"plumbline/common/v1/critique.proto\x12\x13plumbline.common.v1\x1a plumbline/common/v1/vision.proto\"\xfc\x01\n\x0eSegmentVerdict\x12\x15\n\rsegment_index\x18\x01 \x01(\x05\x12-\n\x07verdict\x18\x02 \x01(\x0e\x32\x1c.plumbline.common.v1.Verdict\x12\r\n\x05share\x18\x03 \x01(\x01\x12\'\n\x04mask\x18\x04 \x01(\x0b\x32\x19.plumbline.common.v1.Mask\x12\x34\n\x0ejudged_verdict\x18\x05 \x01(\x0e\x32\x1c.plumbline.common.v1.Verdict\x12\x36\n\x10grounded_verdict\x18\x06 \x01(\x0e\x32\x1c.plumbline.common.v1.Verdict\"\x9f\x01\n\x08\x43ritique\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x14\n\x0cimage_digest\x18\x02 \x01(\t\x12\x12\n\ntrue_label\x18\x03 \x01(\t\x12\x0f\n\x07reasons\x18\x04 \x01(\t\x12\x35\n\x08verdicts\x18\x05 \x03(\x0b\x32#.plumbline.common.v1.SegmentVerdict\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\"S\n\nProvenance\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x15\n\rprompt_digest\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03*r\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_SPURIOUS\x10\x01\x12\x10\n\x0cVERDICT_CORE\x10\x02\x12\x12\n\x0eVERDICT_UNSURE\x10\x03\x12\x12\n\x0eVERDICT_FAILED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'plumbline.common.v1.critique_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=485
-  _globals['_VERDICT']._serialized_end=599
+  _globals['_VERDICT']._serialized_start=595
+  _globals['_VERDICT']._serialized_end=709
   _globals['_SEGMENTVERDICT']._serialized_start=94
-  _globals['_SEGMENTVERDICT']._serialized_end=236
-  _globals['_CRITIQUE']._serialized_start=239
-  _globals['_CRITIQUE']._serialized_end=398
-  _globals['_PROVENANCE']._serialized_start=400
-  _globals['_PROVENANCE']._serialized_end=483
+  _globals['_SEGMENTVERDICT']._serialized_end=346
+  _globals['_CRITIQUE']._serialized_start=349
+  _globals['_CRITIQUE']._serialized_end=508
+  _globals['_PROVENANCE']._serialized_start=510
+  _globals['_PROVENANCE']._serialized_end=593
 # @@protoc_insertion_point(module_scope)

@@ -22,16 +22,20 @@ VERDICT_UNSURE: Verdict
 VERDICT_FAILED: Verdict
 
 class SegmentVerdict(_message.Message):
-    __slots__ = ("segment_index", "verdict", "share", "mask")
+    __slots__ = ("segment_index", "verdict", "share", "mask", "judged_verdict", "grounded_verdict")
     SEGMENT_INDEX_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_VERDICT_FIELD_NUMBER: _ClassVar[int]
+    GROUNDED_VERDICT_FIELD_NUMBER: _ClassVar[int]
     segment_index: int
     verdict: Verdict
     share: float
     mask: _vision_pb2.Mask
-    def __init__(self, segment_index: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., share: _Optional[float] = ..., mask: _Optional[_Union[_vision_pb2.Mask, _Mapping]] = ...) -> None: ...
+    judged_verdict: Verdict
+    grounded_verdict: Verdict
+    def __init__(self, segment_index: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., share: _Optional[float] = ..., mask: _Optional[_Union[_vision_pb2.Mask, _Mapping]] = ..., judged_verdict: _Optional[_Union[Verdict, str]] = ..., grounded_verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
 
 class Critique(_message.Message):
     __slots__ = ("image_id", "image_digest", "true_label", "reasons", "verdicts", "failure")

@@ -40,13 +40,25 @@ class RleMask(_Message):
     size: tuple[int, int] = Field(description="height and width in pixels")
 
 
+def _is_unset(value: object) -> bool:
+    return value is None
+
+
 class SegmentVerdict(_Message):
-    """One judged segment."""
+    """One judged segment. Only `verdict` counts; the other two say how it came about and are left out where they are unset."""
 
     segment_index: int = Field(ge=1, le=MAX_SEGMENTS, description="number of the segment in the explanation, from 1")
     verdict: Verdict
     share: float = Field(ge=0, le=1, description="share of the positive evidence that the segment holds")
     mask: RleMask
+    judged_verdict: Verdict | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="what critic and judge said, where both ways were taken; for readers",
+    )
+    grounded_verdict: Verdict | None = Field(
+        default=None, exclude_if=_is_unset, description="what the regions said, where both ways were taken; for readers"
+    )
 
 
 class Provenance(_Message):

@@ -1,7 +1,6 @@
 """Qwen3-VL: `[{"bbox_2d": [x1, y1, x2, y2]}]`, each from 0 to 1000 of the picture's side.
 
 Source: Qwen3-VL's cookbook `spatial_understanding.ipynb` (QwenLM/Qwen3-VL): relative coordinates instead of Qwen2.5-VL's absolute ones.
-The embedded `nano` writes the same.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from services.lvlm.domain.coordinates.family import CoordinateFamily
 from services.lvlm.domain.coordinates.florence2 import Florence2
 from services.lvlm.domain.coordinates.gemini import Gemini
 from services.lvlm.domain.coordinates.internvl import InternVl
+from services.lvlm.domain.coordinates.nano import Nano
 from services.lvlm.domain.coordinates.paligemma import PaliGemma
 from services.lvlm.domain.coordinates.qwen2_5_vl import Qwen25Vl
 from services.lvlm.domain.coordinates.qwen3_vl import Qwen3Vl
@@ -15,7 +16,7 @@ from services.lvlm.domain.coordinates.qwen3_vl import Qwen3Vl
 FAMILIES: Mapping[str, CoordinateFamily] = {
     "qwen2_5_vl": Qwen25Vl(),
     "qwen3_vl": Qwen3Vl(),
-    "nano": Qwen3Vl(),
+    "nano": Nano(),
     "internvl": InternVl(),
     "gemini": Gemini(),
     "paligemma": PaliGemma(),
