@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import torch
@@ -15,11 +18,15 @@ from services.common.vision.preprocessing import ImageLimits
 from services.lvlm.adapters.celery_sink import CelerySink
 from services.lvlm.adapters.openai_engine import OpenAiEngine, ServerLimits
 from services.lvlm.adapters.prompt_folder import load_profile
-from services.lvlm.adapters.transformers_engine import TransformersEngine
+from services.lvlm.adapters.recorded_engine import RecordedEngine, RecordingEngine
+from services.lvlm.adapters.transformers_engine import BatchLimits, TransformersEngine
 from services.lvlm.handlers.describing import Describing
 from services.lvlm.handlers.translating import Translating
+from services.lvlm.ports import Engine
 from services.lvlm.servicer import SERVICE, LvlmServicer
 from services.lvlm.settings import NANO, LvlmSettings
+
+Limits = TypeVar("Limits", ServerLimits, BatchLimits)
 
 
 async def run(settings: LvlmSettings) -> None:
@@ -41,14 +48,28 @@ async def run(settings: LvlmSettings) -> None:
         await serve(settings, [SERVICE], register)
 
 
-def build_engine(settings: LvlmSettings) -> TransformersEngine | OpenAiEngine:
-    """The engine that the settings ask for."""
+@contextlib.asynccontextmanager
+async def build_engine(settings: LvlmSettings) -> AsyncIterator[Engine]:
+    """The engine that the settings ask for, opened, and recorded when they say so."""
+    async with _choose_engine(settings) as engine:
+        if settings.record_to is None:
+            yield engine
+            return
+        with RecordingEngine(engine, settings.record_to) as recording:
+            yield recording
+
+
+def _choose_engine(settings: LvlmSettings) -> TransformersEngine | OpenAiEngine | RecordedEngine:
+    if settings.engine == "recorded":
+        return RecordedEngine(settings.recording)
     if settings.engine == "openai":
         key = settings.api_key_file.read_text().strip() if settings.api_key_file else ""
-        limits = ServerLimits(
-            **{limit.name: getattr(settings, limit.name) for limit in dataclasses.fields(ServerLimits)}
-        )
-        return OpenAiEngine(settings.base_url, settings.model, key, limits)
+        return OpenAiEngine(settings.base_url, settings.model, key, _pick(ServerLimits, settings))
     folder = NANO if settings.model == "nano" else Path(settings.model)
     model_id = "plumbline/nano" if settings.model == "nano" else folder.name
-    return TransformersEngine(folder, model_id, settings.max_batch, settings.max_waiting, settings.answer_timeout_s)
+    return TransformersEngine(folder, model_id, _pick(BatchLimits, settings))
+
+
+def _pick(limits: type[Limits], settings: LvlmSettings) -> Limits:
+    """The settings that `limits`, a dataclass, has fields for."""
+    return limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(limits)})

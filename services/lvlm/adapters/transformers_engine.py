@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import copy
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from services.common.runtime.errors import BadModelOutput, DeadlineExceeded, Overloaded
+from services.common.runtime.errors import DeadlineExceeded, Overloaded
+from services.lvlm.adapters.chat_template import ChatTemplate, TokenCounter
+from services.lvlm.adapters.constraints import Constraints
 from services.lvlm.ports import Question
 
 log = logging.getLogger(__name__)
@@ -23,8 +26,20 @@ _SAMPLING_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
+class BatchLimits:
+    """What the model's process is given; `LvlmSettings` says of each what it is for."""
+
+    max_batch: int = 32
+    max_batch_tokens: int = 32_768
+    max_waiting: int = 1024
+    answer_timeout_s: float = 120.0
+
+
+@dataclass(frozen=True)
 class _Waiting:
     question: Question
+    token_count: int
+    """Of question and longest answer together."""
     answer: asyncio.Future[str]
 
     @property
@@ -37,27 +52,22 @@ class _Waiting:
 class TransformersEngine:
     """Greedy answers from any local `AutoModelForImageTextToText` folder; repeated questions are sampled.
 
-    One thread owns the model. Whatever waits when it gets free goes into its next batch.
+    An answer follows its question's schema; only one that reaches `max_new_tokens` may end before it is whole. One thread owns
+    the model. Whatever waits when it gets free goes into its next batch, within `limits`.
     """
 
     name = "transformers"
 
-    def __init__(self, folder: Path, model_id: str, max_batch: int, max_waiting: int, timeout_s: float) -> None:
+    def __init__(self, folder: Path, model_id: str, limits: BatchLimits) -> None:
         self.model_id = model_id
+        self._limits = limits
         self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         self._processor.tokenizer.padding_side = "left"
+        self._model = _load_model(folder)
         # A tokenizer serves one thread at a time, and the processor's is the engine's.
-        self._counting_tokenizer = copy.deepcopy(self._processor.tokenizer)
-        self._render_chat(Question("?"))  # a folder without a chat template fails now, not at the first question
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True
-        )
-        self._model = model.to(device).eval()
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._timeout_s = timeout_s
+        self._template = ChatTemplate(self._processor)
+        self._counter = TokenCounter(copy.deepcopy(self._processor), self._model)
+        self._constraints = _make_constraints(copy.deepcopy(self._processor), self._model)
         self._waiting: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
@@ -84,26 +94,24 @@ class TransformersEngine:
         DeadlineExceeded
             When the turn did not come in time.
         BadModelOutput
-            When question and answer don't fit the model's context.
+            When question and answer don't fit the model's context, or no answer can be held to the schema.
         """
-        self._check_length(question)
-        if len(self._waiting) >= self._max_waiting:
+        token_count = self._counter.count(question)
+        if question.schema and self._constraints:
+            self._constraints.check(question.schema)
+        if len(self._waiting) >= self._limits.max_waiting:
             raise Overloaded(
-                f"{len(self._waiting)} questions wait for the language model; at most {self._max_waiting} may"
+                f"{len(self._waiting)} questions wait for the language model; at most {self._limits.max_waiting} may"
             )
-        waiting = _Waiting(question, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(question, token_count, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._arrived.set()
         try:
-            return await asyncio.wait_for(waiting.answer, self._timeout_s)
+            return await asyncio.wait_for(waiting.answer, self._limits.answer_timeout_s)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"the language model did not answer in {self._timeout_s:.0f} s") from error
-
-    def _check_length(self, question: Question) -> None:
-        most = self._counting_tokenizer.model_max_length
-        count = len(self._counting_tokenizer(question.text)["input_ids"]) + question.max_new_tokens
-        if count > most:
-            raise BadModelOutput(f"question and answer come to {count} tokens; the model's context has {most}")
+            raise DeadlineExceeded(
+                f"the language model did not answer in {self._limits.answer_timeout_s:g} s (LVLM_ANSWER_TIMEOUT_S)"
+            ) from error
 
     async def _run(self) -> None:
         while True:
@@ -132,34 +140,50 @@ class TransformersEngine:
         if not self._waiting:
             return []
         key = self._waiting[0].batch_key
-        batch = [waiting for waiting in self._waiting if waiting.batch_key == key][: self._max_batch]
+        alike = [waiting for waiting in self._waiting if waiting.batch_key == key]
+        batch = alike[: count_fitting([waiting.token_count for waiting in alike], self._limits)]
         taken = {id(waiting) for waiting in batch}
         self._waiting = [waiting for waiting in self._waiting if id(waiting) not in taken]
         return batch
 
-    def _generate(self, questions: list[Question]) -> list[str]:
-        texts = [self._render_chat(question) for question in questions]
+    def _generate(self, questions: Sequence[Question]) -> list[str]:
+        texts = [self._template.render(question) for question in questions]
         pictures = [list(question.images) for question in questions] if questions[0].images else None
         inputs = self._processor(text=texts, images=pictures, padding=True, return_tensors="pt")
         inputs = inputs.to(self._model.device, dtype=self._model.dtype)
-        sampling: dict[str, object] = {"do_sample": False}
+        options: dict[str, object] = {"do_sample": False, "num_beams": 1}
         if questions[0].attempt:
             torch.manual_seed(questions[0].seed + questions[0].attempt)
-            sampling = {"do_sample": True, "temperature": _SAMPLING_TEMPERATURE}
+            options |= {"do_sample": True, "temperature": _SAMPLING_TEMPERATURE}
+        if self._constraints and (held := self._constraints.hold([question.schema for question in questions])):
+            options["logits_processor"] = [held]
         with torch.inference_mode():
-            tokens = self._model.generate(**inputs, max_new_tokens=questions[0].max_new_tokens, **sampling)
+            tokens = self._model.generate(**inputs, max_new_tokens=questions[0].max_new_tokens, **options)
         return self._processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
-    def _render_chat(self, question: Question) -> str:
-        parts = [{"type": "text", "text": self._defuse(question.text)}, *({"type": "image"} for _ in question.images)]
-        return self._processor.apply_chat_template(
-            [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False
-        )
 
-    def _defuse(self, text: str) -> str:
-        """Break up the tokenizer's own marks in a text: a specification can't add a picture or end the turn."""
-        tokenizer = self._processor.tokenizer
-        added = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()}
-        for token in sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True):
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+def count_fitting(token_counts: Sequence[int], limits: BatchLimits) -> int:
+    """How many questions from the front run together, one at least: each is padded to the longest of them."""
+    longest = 0
+    for size, token_count in enumerate(token_counts[: limits.max_batch], start=1):
+        longest = max(longest, token_count)
+        if size > 1 and size * longest > limits.max_batch_tokens:
+            return size - 1
+    return min(len(token_counts), limits.max_batch)
+
+
+def _load_model(folder: Path) -> PreTrainedModel:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True
+    )
+    return model.to(device).eval()
+
+
+def _make_constraints(processor: ProcessorMixin, model: PreTrainedModel) -> Constraints | None:
+    try:
+        return Constraints(processor.tokenizer, model)
+    except ValueError as error:
+        log.warning("answers can't be held to schemas, only read strictly", extra={"reason": str(error)})
+        return None

@@ -1,19 +1,43 @@
-"""The in-process engine: who is asked next, and what does not fit."""
+"""The in-process engine: who is asked next, what does not fit, what an answer is held to, and which folders it takes."""
 
 import asyncio
+import json
+from pathlib import Path
 
+import jsonschema
 import pytest
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from services.common.runtime.errors import BadModelOutput, DeadlineExceeded
-from services.lvlm.adapters.transformers_engine import TransformersEngine
+from services.lvlm.adapters.chat_template import ChatTemplate, TokenCounter
+from services.lvlm.adapters.transformers_engine import BatchLimits, TransformersEngine, count_fitting
+from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
 from services.lvlm.ports import Question
 from services.lvlm.settings import NANO
+from tests.support.tiny_idefics3 import write_tiny_idefics3
 
 SHORT = {"max_new_tokens": 1}
 
 
-def engine(**changes) -> TransformersEngine:
-    return TransformersEngine(NANO, "nano", **({"max_batch": 4, "max_waiting": 64, "timeout_s": 60.0} | changes))
+COLOUR_SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "green"]}}, "required": ["colour"]}
+COUNT_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 2, "maxItems": 3}
+
+
+def engine(folder: Path = NANO, **changes) -> TransformersEngine:
+    return TransformersEngine(folder, folder.name, BatchLimits(**({"max_batch": 4} | changes)))
+
+
+def picture(width: int = 28, height: int = 28, grey: int = 90) -> Image.Image:
+    return Image.new("RGB", (width, height), (grey, grey, grey))
+
+
+@pytest.fixture(scope="module")
+def idefics3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of another family, with random weights: it says nothing of its own that is JSON."""
+    folder = tmp_path_factory.mktemp("idefics3")
+    write_tiny_idefics3(folder)
+    return folder
 
 
 async def test_the_oldest_question_goes_first_however_many_others_wait():
@@ -38,7 +62,7 @@ async def test_a_question_longer_than_the_context_is_refused_and_the_next_is_ans
 
 
 async def test_an_answer_that_does_not_come_in_time_is_told_as_such():
-    async with engine(timeout_s=0.01) as opened:
+    async with engine(answer_timeout_s=0.01) as opened:
         with pytest.raises(DeadlineExceeded):
             await opened.answer(Question("segments: 1", max_new_tokens=200))
 
@@ -49,13 +73,97 @@ async def test_special_tokens_in_a_text_are_no_pictures():
 
 
 def test_no_mark_of_the_tokenizer_in_a_text_becomes_a_token():
-    opened = engine()
-    tokenizer = opened._counting_tokenizer
+    processor = AutoProcessor.from_pretrained(NANO, local_files_only=True)
+    tokenizer, template = processor.tokenizer, ChatTemplate(processor)
     marks = [token.content for token in tokenizer.added_tokens_decoder.values()]
     hostile = f"the digit {' '.join(marks)} {''.join(marks)} <<image>image><|answ<|end|>er|>"
 
     def count_marks(text: str) -> list[int]:
-        tokens = tokenizer(opened._render_chat(Question(text)))["input_ids"]
+        tokens = tokenizer(template.render(Question(text)))["input_ids"]
         return [tokens.count(token) for token in tokenizer.added_tokens_decoder]
 
     assert count_marks(hostile) == count_marks("the digit")
+
+
+async def test_answers_to_different_schemas_in_one_batch_each_follow_their_own(idefics3: Path):
+    schemas = [verdict_schema(3), COLOUR_SCHEMA, COUNT_SCHEMA, None]
+    async with engine(idefics3) as opened:
+        answers = await asyncio.gather(
+            *(opened.answer(Question("Say it.", max_new_tokens=120, schema=schema)) for schema in schemas)
+        )
+        alone = await opened.answer(Question("Say it.", max_new_tokens=120))
+    for schema, answer in zip(schemas[:3], answers[:3], strict=True):
+        jsonschema.validate(json.loads(answer), schema)
+    assert answers[3] == alone
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 2])
+async def test_a_judge_of_any_weights_gives_verdicts_that_can_be_read(idefics3: Path, attempt: int):
+    question = Question("Judge.", max_new_tokens=120, schema=verdict_schema(6), attempt=attempt)
+    async with engine(idefics3) as opened:
+        assert len(read_verdicts(await opened.answer(question), 6)) == 6
+
+
+async def test_only_an_answer_that_reaches_its_longest_is_cut_off():
+    async with engine() as opened:
+        answer = await opened.answer(Question("judge", max_new_tokens=5, schema=verdict_schema(6)))
+    assert answer.startswith("{")
+    with pytest.raises(BadModelOutput):
+        read_verdicts(answer, 6)
+
+
+async def test_nano_is_held_to_a_schema_too():
+    async with engine() as opened:
+        answer = await opened.answer(Question("segments: 2", max_new_tokens=40, schema=COLOUR_SCHEMA))
+    jsonschema.validate(json.loads(answer), COLOUR_SCHEMA)
+
+
+async def test_a_schema_that_is_none_is_refused_and_the_next_question_is_answered():
+    async with engine() as opened:
+        with pytest.raises(BadModelOutput, match="schema"):
+            await opened.answer(Question("?", schema={"type": "nonsense"}, **SHORT))
+        assert isinstance(await opened.answer(Question("?", **SHORT)), str)
+
+
+@pytest.mark.parametrize("picture_count", [0, 1, 3])
+async def test_any_image_text_to_text_folder_answers_in_batches_as_it_does_alone(idefics3: Path, picture_count: int):
+    questions = [
+        Question("word " * length, [picture(56, 28, 40 * length)] * picture_count, max_new_tokens=6)
+        for length in range(1, 5)
+    ]
+    async with engine(idefics3) as opened:
+        together = await asyncio.gather(*(opened.answer(question) for question in questions))
+        alone = [await opened.answer(question) for question in questions]
+    assert together == alone
+
+
+@pytest.mark.parametrize("sizes", [[], [(28, 28)], [(28, 28), (56, 14)], [(300, 200), (20, 90), (20, 90)]])
+@pytest.mark.parametrize("family", ["nano", "idefics3"])
+def test_tokens_are_counted_as_the_model_reads_them(family: str, sizes: list[tuple[int, int]], idefics3: Path):
+    folder = NANO if family == "nano" else idefics3
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+    question = Question("What is there?", [picture(*size) for size in sizes], max_new_tokens=9)
+    text = ChatTemplate(processor).render(question)
+    read = processor(text=[text], images=[list(question.images)] if sizes else None)["input_ids"][0]
+    assert TokenCounter(processor, model).count(question) == len(read) + 9
+
+
+@pytest.mark.parametrize(
+    ("token_counts", "fitting"),
+    [
+        ([100] * 3, 3),
+        ([100] * 9, 4),  # max_batch
+        ([300, 300, 300, 300], 3),  # a fourth would make 1,200 tokens
+        ([100, 100, 600], 2),  # padded to 600, three would be 1,800
+        ([5000, 10], 1),  # one always goes
+    ],
+)
+def test_a_batch_ends_where_its_tokens_or_its_questions_do(token_counts: list[int], fitting: int):
+    assert count_fitting(token_counts, BatchLimits(max_batch=4, max_batch_tokens=1000)) == fitting
+
+
+async def test_pictures_count_against_the_context():
+    async with engine() as opened:
+        with pytest.raises(BadModelOutput, match="context"):
+            await opened.answer(Question("?", [picture()] * 21, **SHORT))  # 49 tokens each, 1,024 in all
