@@ -20,6 +20,7 @@ from services.lvlm.adapters.openai_engine import OpenAiEngine, ServerLimits
 from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.adapters.recorded_engine import RecordedEngine, RecordingEngine
 from services.lvlm.adapters.transformers_engine import BatchLimits, TransformersEngine
+from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.handlers.describing import Describing
 from services.lvlm.handlers.translating import Translating
 from services.lvlm.ports import Engine
@@ -39,6 +40,7 @@ async def run(settings: LvlmSettings) -> None:
         servicer = LvlmServicer(
             Translating(engine, profile, sink, settings.seed),
             Describing(engine, profile, settings.seed),
+            Compiling(engine, profile, settings.seed),
             ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
         )
 

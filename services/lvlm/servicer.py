@@ -14,7 +14,10 @@ from services.common import wire
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.preprocessing import ImageLimits, check_request_pixels, decode_image
 from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture
+from services.lvlm.domain.compiling import ClassSentences, compose_specification
 from services.lvlm.domain.panels import MAX_SEGMENT_COUNT
+from services.lvlm.domain.typed_rules import TypedRule
+from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.handlers.describing import Describing
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 
@@ -26,9 +29,12 @@ MAX_TRANSLATED = 32
 class LvlmServicer(rpc.LvlmServiceServicer):
     """The gRPC face."""
 
-    def __init__(self, translating: Translating, describing: Describing, limits: ImageLimits) -> None:
+    def __init__(
+        self, translating: Translating, describing: Describing, compiling: Compiling, limits: ImageLimits
+    ) -> None:
         self._translating = translating
         self._describing = describing
+        self._compiling = compiling
         self._limits = limits
 
     async def TranslateSpecification(
@@ -58,6 +64,17 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         return pb.DescribeBehaviorResponse(
             images=[_description(picture) for picture in described],
             classes=[_behavior(behavior) for behavior in classes],
+            provenance=wire.provenance_to_proto(self._translating.provenance),
+        )
+
+    async def CompileSpecification(
+        self, request: pb.CompileSpecificationRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CompileSpecificationResponse:
+        sentences = [ClassSentences(told.class_name, told.text) for told in request.sentences]
+        rules = await self._compiling.compile(request.task, request.class_names, sentences)
+        return pb.CompileSpecificationResponse(
+            rules=[_rule(rule) for rule in rules],
+            specification=wire.specification_to_proto(compose_specification(request.task, rules)),
             provenance=wire.provenance_to_proto(self._translating.provenance),
         )
 
@@ -118,4 +135,13 @@ def _behavior(behavior: ClassBehavior) -> pb.ClassBehavior:
         text=behavior.text,
         evidence=evidence,
         image_count=behavior.image_count,
+    )
+
+
+def _rule(rule: TypedRule) -> pb.TypedRule:
+    return pb.TypedRule(
+        class_name=rule.class_name,
+        concept=rule.concept,
+        polarity=pb.Polarity.Value(f"POLARITY_{rule.polarity.value}"),
+        noun_phrases=rule.noun_phrases,
     )
