@@ -209,16 +209,18 @@ class GroundPhrasesRequest(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., phrases: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Box(_message.Message):
-    __slots__ = ("top_px", "left_px", "bottom_px", "right_px")
+    __slots__ = ("top_px", "left_px", "bottom_px", "right_px", "is_whole")
     TOP_PX_FIELD_NUMBER: _ClassVar[int]
     LEFT_PX_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_PX_FIELD_NUMBER: _ClassVar[int]
     RIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    IS_WHOLE_FIELD_NUMBER: _ClassVar[int]
     top_px: int
     left_px: int
     bottom_px: int
     right_px: int
-    def __init__(self, top_px: _Optional[int] = ..., left_px: _Optional[int] = ..., bottom_px: _Optional[int] = ..., right_px: _Optional[int] = ...) -> None: ...
+    is_whole: bool
+    def __init__(self, top_px: _Optional[int] = ..., left_px: _Optional[int] = ..., bottom_px: _Optional[int] = ..., right_px: _Optional[int] = ..., is_whole: _Optional[bool] = ...) -> None: ...
 
 class GroundedPhrase(_message.Message):
     __slots__ = ("image_id", "phrase", "state", "boxes", "mask", "failure")

@@ -13,6 +13,8 @@ from enum import StrEnum
 import numpy as np
 
 from services.common.vision.critique import Verdict
+from services.common.vision.masks import decode_mask
+from services.lvlm.domain.regions import Grounded, GroundingState
 from services.lvlm.domain.typed_rules import Polarity
 
 COVERED_RATIO = 0.5
@@ -28,6 +30,14 @@ class MaskSource(StrEnum):
 
 
 @dataclass(frozen=True)
+class Looked:
+    """A phrase of a rule and what came of looking for it."""
+
+    polarity: Polarity
+    grounded: Grounded
+
+
+@dataclass(frozen=True)
 class Regions:
     """All that the phrases of one polarity cover, boolean (height, width); `is_known` unless one of them FAILED."""
 
@@ -35,12 +45,17 @@ class Regions:
     is_known: bool
 
 
-def read_regions(segment: np.ndarray, regions: dict[Polarity, Regions]) -> Verdict:
-    """The verdict on a segment, boolean (height, width): SPURIOUS in what must not matter, CORE in what must.
+def judge_by_regions(segments: Sequence[np.ndarray], looked: Sequence[Looked]) -> list[Verdict]:
+    """A verdict per segment, boolean (height, width) each, in order."""
+    must, must_not = (_unite(looked, polarity, segments[0].shape) for polarity in (Polarity.MUST, Polarity.MUST_NOT))
+    return [read_regions(segment, must, must_not) for segment in segments]
+
+
+def read_regions(segment: np.ndarray, must: Regions, must_not: Regions) -> Verdict:
+    """The verdict on a segment: SPURIOUS in what must not matter, CORE in what must.
 
     UNSURE in both or in neither, and where it would be in both had a phrase that FAILED been found there.
     """
-    must, must_not = regions[Polarity.MUST], regions[Polarity.MUST_NOT]
     is_in_must, is_in_must_not = _lies_in(segment, must.mask), _lies_in(segment, must_not.mask)
     if is_in_must_not and not is_in_must and must.is_known:
         return Verdict.SPURIOUS
@@ -50,15 +65,31 @@ def read_regions(segment: np.ndarray, regions: dict[Polarity, Regions]) -> Verdi
 
 
 def agree(judged: Verdict, grounded: Verdict) -> Verdict:
-    """What both say, else UNSURE. FAILED stays FAILED: an answer that did not come disagrees with nothing."""
-    if Verdict.FAILED in (judged, grounded):
-        return Verdict.FAILED
+    """What both say, else UNSURE."""
     return judged if judged is grounded else Verdict.UNSURE
 
 
-def union(masks: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """All pixels of `masks`, boolean `size` = (height, width) each; none of them gives an empty mask."""
-    return np.logical_or.reduce(masks) if masks else np.zeros(size, dtype=bool)
+def tell(looked: Sequence[Looked]) -> str:
+    """What was looked for and found, a line per phrase: the reasons of a grounded verdict."""
+    return "\n".join(f'{item.polarity.value} "{item.grounded.phrase}": {_tell(item.grounded)}' for item in looked)
+
+
+def _tell(grounded: Grounded) -> str:
+    if grounded.state is GroundingState.FAILED:
+        return f"failed, {grounded.failure}"
+    if grounded.state is GroundingState.ABSENT:
+        return "absent"
+    whole = sum(refined.is_whole for refined in grounded.boxes)
+    return f"found, boxes: {len(grounded.boxes)}" + (f", taken whole: {whole}" if whole else "")
+
+
+def _unite(looked: Sequence[Looked], polarity: Polarity, size: tuple[int, int]) -> Regions:
+    asked = [item.grounded for item in looked if item.polarity is polarity]
+    mask = np.zeros(size, dtype=bool)
+    for grounded in asked:
+        if grounded.mask:
+            mask |= decode_mask(grounded.mask.counts, *grounded.mask.size)
+    return Regions(mask, all(grounded.state is not GroundingState.FAILED for grounded in asked))
 
 
 def _lies_in(segment: np.ndarray, mask: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import EVERY_CLASS
+from services.lvlm.domain.phrases import MAX_PHRASES
 
 
 class Polarity(StrEnum):
@@ -27,16 +28,22 @@ class TypedRule:
     noun_phrases: tuple[str, ...]
 
 
-def rules_of_class(rules: Sequence[TypedRule], class_name: str) -> list[TypedRule]:
-    """The rules of `class_name`, else those for all classes.
+def phrases_of_class(rules: Sequence[TypedRule], class_name: str) -> list[tuple[Polarity, str]]:
+    """What is to be looked for in pictures of a class, each once: the phrases of its rules, else of those for all classes.
 
     Raises
     ------
     InvalidInput
-        At `rules`, when there are neither.
+        At `rules`, when there are neither, or more phrases than are looked for at once.
     """
     own = [rule for rule in rules if rule.class_name == class_name]
     found = own or [rule for rule in rules if rule.class_name == EVERY_CLASS]
     if not found:
         raise InvalidInput("rules", f"no rule for class '{class_name}' and none for '{EVERY_CLASS}'")
-    return found
+    phrases = list(dict.fromkeys((rule.polarity, phrase) for rule in found for phrase in rule.noun_phrases))
+    if len(phrases) > MAX_PHRASES:
+        raise InvalidInput(
+            "rules",
+            f"{len(phrases)} phrases for class '{class_name}'; at most {MAX_PHRASES} are looked for in a picture",
+        )
+    return phrases

@@ -1,14 +1,15 @@
-"""Words to masks: the critic argues about every segment, the judge says what it makes of it."""
+"""Words to masks: the critic argues about every segment and the judge says what it makes of it, or the rules' phrases are looked for."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from services.common.runtime.errors import BadModelOutput, WrongState
+from services.common.runtime.errors import BadModelOutput, InvalidInput, WrongState
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.critique import (
     MAX_CRITIQUE_BYTES,
@@ -21,8 +22,11 @@ from services.common.vision.critique import (
 )
 from services.common.vision.explanation import Segment
 from services.common.vision.masks import encode_mask
+from services.lvlm.domain.agreement import Looked, MaskSource, agree, judge_by_regions, tell
 from services.lvlm.domain.prompts import CRITIC, JUDGE, PromptProfile
+from services.lvlm.domain.typed_rules import Polarity, TypedRule, phrases_of_class
 from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
+from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.ports import CritiqueSink, Engine, Question
 
@@ -45,13 +49,21 @@ class ExplainedPicture:
 
 
 class Translating:
-    """Judges explained pictures by a class specification."""
+    """Judges explained pictures by a class specification. Without `grounding` it knows the judged way alone."""
 
-    def __init__(self, engine: Engine, profile: PromptProfile, sink: CritiqueSink | None, seed: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        profile: PromptProfile,
+        sink: CritiqueSink | None,
+        seed: int,
+        grounding: Grounding | None = None,
+    ) -> None:
         self._engine = engine
         self._profile = profile
         self._sink = sink
         self._seed = seed
+        self._grounding = grounding
 
     @property
     def provenance(self) -> Provenance:
@@ -69,27 +81,73 @@ class Translating:
         specification: ClassSpecification,
         pictures: Sequence[ExplainedPicture],
         job_id: str = "",
+        mask_source: MaskSource = MaskSource.JUDGED,
+        typed_rules: Sequence[TypedRule] = (),
     ) -> list[Critique]:
         """One critique per picture, in order; delivered to `job_id`'s queue first when it is given.
 
+        `typed_rules` say what is looked for where `mask_source` is not JUDGED.
+
         Raises
         ------
+        InvalidInput
+            When a picture's class has no rule of the kind that is needed.
         WrongState
-            When `job_id` is given and this service has no broker.
+            When `job_id` is given and this service has no broker, or phrases can't be looked for.
         Unavailable, DeadlineExceeded
             When the engine or the broker is away: nothing is delivered.
         """
         if job_id and self._sink is None:
             raise WrongState("job_id: this service has no broker (LVLM_BROKER_URL); leave job_id unset")
         rules = [specification.rule_for(picture.true_label) for picture in pictures]
+        sought = self._list_phrases(pictures, mask_source, typed_rules)
         critiques = await all_or_none(
-            self._criticise(model_digest, specification.task, rule, picture)
-            for rule, picture in zip(rules, pictures, strict=True)
+            self._translate(model_digest, specification.task, rule, picture, mask_source, phrases)
+            for rule, picture, phrases in zip(rules, pictures, sought, strict=True)
         )
         if job_id and self._sink is not None:
             critiques = [_fit(critique) for critique in critiques]
             await self._sink.publish(split_into_batches(job_id, critiques))
         return critiques
+
+    def _list_phrases(
+        self, pictures: Sequence[ExplainedPicture], mask_source: MaskSource, typed_rules: Sequence[TypedRule]
+    ) -> list[list[tuple[Polarity, str]]]:
+        """Per picture what is looked for; nothing where the critic is asked alone."""
+        if mask_source is MaskSource.JUDGED:
+            return [[] for _ in pictures]
+        if not typed_rules:
+            raise InvalidInput(
+                "rules", f"empty; {mask_source.value.lower()} masks need the rules whose phrases are looked for"
+            )
+        self._finder.check_profile()
+        return [phrases_of_class(typed_rules, picture.true_label) for picture in pictures]
+
+    async def _translate(
+        self,
+        model_digest: str,
+        task: str,
+        rule: ClassRule,
+        picture: ExplainedPicture,
+        mask_source: MaskSource,
+        phrases: Sequence[tuple[Polarity, str]],
+    ) -> Critique:
+        if mask_source is MaskSource.GROUNDED:
+            return await self._look(model_digest, picture, phrases)
+        judged = await self._criticise(model_digest, task, rule, picture)
+        if mask_source is MaskSource.JUDGED or judged.failure:
+            return judged
+        return _agree(judged, await self._look(model_digest, picture, phrases))
+
+    async def _look(
+        self, model_digest: str, picture: ExplainedPicture, phrases: Sequence[tuple[Polarity, str]]
+    ) -> Critique:
+        """Verdicts by the regions under the segments; the reasons say what was found."""
+        found = await self._finder.ground(picture.pixels, [phrase for _, phrase in phrases])
+        looked = [Looked(polarity, grounded) for (polarity, _), grounded in zip(phrases, found, strict=True)]
+        masks = [segment.mask for segment in picture.segments]
+        verdicts = await asyncio.to_thread(judge_by_regions, masks, looked)
+        return self._critique(model_digest, picture, tell(looked), verdicts, "")
 
     async def _criticise(self, model_digest: str, task: str, rule: ClassRule, picture: ExplainedPicture) -> Critique:
         count = len(picture.segments)
@@ -105,6 +163,11 @@ class Translating:
             except BadModelOutput as error:
                 failure = error.message
                 log.info("no verdict", extra={"attempt": attempt, "segment_count": count})
+        return self._critique(model_digest, picture, reasons, verdicts, failure)
+
+    def _critique(
+        self, model_digest: str, picture: ExplainedPicture, reasons: str, verdicts: Sequence[Verdict], failure: str
+    ) -> Critique:
         return Critique(
             image_id=picture.image_id,
             image_digest=picture.image_digest,
@@ -115,6 +178,12 @@ class Translating:
             failure=failure,
             provenance=self.provenance,
         )
+
+    @property
+    def _finder(self) -> Grounding:
+        if self._grounding is None:
+            raise WrongState("mask_source: this service looks for no phrases; leave mask_source unset")
+        return self._grounding
 
     async def _ask_critic(self, task: str, rule: ClassRule, picture: ExplainedPicture, attempt: int) -> str:
         masks = [segment.mask for segment in picture.segments]
@@ -143,6 +212,21 @@ class Translating:
                 attempt=attempt,
             )
         )
+
+
+def _agree(judged: Critique, grounded: Critique) -> Critique:
+    """One critique of two: the verdicts that both give, the reasons of both."""
+    verdicts = [
+        first.model_copy(
+            update={
+                "verdict": agree(first.verdict, second.verdict),
+                "judged_verdict": first.verdict,
+                "grounded_verdict": second.verdict,
+            }
+        )
+        for first, second in zip(judged.verdicts, grounded.verdicts, strict=True)
+    ]
+    return judged.model_copy(update={"verdicts": verdicts, "reasons": f"{judged.reasons}\n{grounded.reasons}"})
 
 
 def _fit(critique: Critique) -> Critique:
