@@ -19,9 +19,14 @@ from services.lvlm.adapters.celery_sink import CelerySink
 from services.lvlm.adapters.openai_engine import OpenAiEngine, ServerLimits
 from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.adapters.recorded_engine import RecordedEngine, RecordingEngine
+from services.lvlm.adapters.sam_segmenter import SamSegmenter
+from services.lvlm.adapters.superpixel_segmenter import SuperpixelSegmenter
 from services.lvlm.adapters.transformers_engine import BatchLimits, TransformersEngine
+from services.lvlm.domain.coordinates.registry import find_family
+from services.lvlm.domain.prompts import PromptProfile
 from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.handlers.describing import Describing
+from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.handlers.translating import Translating
 from services.lvlm.ports import Engine
 from services.lvlm.servicer import SERVICE, LvlmServicer
@@ -37,10 +42,12 @@ async def run(settings: LvlmSettings) -> None:
     profile = load_profile(settings.profile)
     sink = CelerySink(settings.broker_url) if settings.broker_url else None
     async with build_engine(settings) as engine:
+        grounding = build_grounding(settings, engine, profile)
         servicer = LvlmServicer(
-            Translating(engine, profile, sink, settings.seed),
+            Translating(engine, profile, sink, settings.seed, grounding),
             Describing(engine, profile, settings.seed),
             Compiling(engine, profile, settings.seed),
+            grounding,
             ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
         )
 
@@ -48,6 +55,13 @@ async def run(settings: LvlmSettings) -> None:
             rpc.add_LvlmServiceServicer_to_server(servicer, server)
 
         await serve(settings, [SERVICE], register)
+
+
+def build_grounding(settings: LvlmSettings, engine: Engine, profile: PromptProfile) -> Grounding:
+    """What looks for phrases, in the coordinates that settings or profile name."""
+    family = find_family(settings.coordinates or profile.coordinates)
+    segmenter = SamSegmenter(settings.segmenter) if settings.segmenter else SuperpixelSegmenter()
+    return Grounding(engine, profile, family, segmenter, settings.seed)
 
 
 @contextlib.asynccontextmanager

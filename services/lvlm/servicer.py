@@ -7,7 +7,9 @@ import hashlib
 from collections.abc import Sequence
 
 import grpc
+import numpy as np
 
+from plumbline.common.v1 import vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
@@ -16,25 +18,36 @@ from services.common.vision.preprocessing import ImageLimits, check_request_pixe
 from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture
 from services.lvlm.domain.compiling import ClassSentences, compose_specification
 from services.lvlm.domain.panels import MAX_SEGMENT_COUNT
+from services.lvlm.domain.phrases import check_phrases
 from services.lvlm.domain.typed_rules import TypedRule
 from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.handlers.describing import Describing
+from services.lvlm.handlers.grounding import Grounding
+from services.lvlm.handlers.together import all_or_none
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
+from services.lvlm.messages import grounded_to_proto, mask_source_from_proto, rules_from_proto
 
 SERVICE = pb.DESCRIPTOR.services_by_name["LvlmService"].full_name
 MAX_DESCRIBED = 256
 MAX_TRANSLATED = 32
+MAX_GROUNDED = 32
 
 
 class LvlmServicer(rpc.LvlmServiceServicer):
     """The gRPC face."""
 
     def __init__(
-        self, translating: Translating, describing: Describing, compiling: Compiling, limits: ImageLimits
+        self,
+        translating: Translating,
+        describing: Describing,
+        compiling: Compiling,
+        grounding: Grounding,
+        limits: ImageLimits,
     ) -> None:
         self._translating = translating
         self._describing = describing
         self._compiling = compiling
+        self._grounding = grounding
         self._limits = limits
 
     async def TranslateSpecification(
@@ -43,11 +56,14 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         specification = wire.specification_from_proto(request.specification)
         if not request.model.digest.startswith("sha256:"):
             raise InvalidInput("model.digest", "expected the digest of the model that was explained, 'sha256:<hex>'")
+        mask_source, rules = mask_source_from_proto(request.mask_source), rules_from_proto(request.rules)
         pictures = await asyncio.to_thread(self._read_pictures, request.images, MAX_TRANSLATED)
         for index, picture in enumerate(pictures):
             if not picture.true_label:
                 raise InvalidInput(f"images[{index}].true_label", "empty; the rule of the true class applies")
-        critiques = await self._translating.translate(request.model.digest, specification, pictures, request.job_id)
+        critiques = await self._translating.translate(
+            request.model.digest, specification, pictures, request.job_id, mask_source, rules
+        )
         return pb.TranslateSpecificationResponse(
             critiques=[wire.critique_to_proto(critique) for critique in critiques],
             provenance=wire.provenance_to_proto(self._translating.provenance),
@@ -77,6 +93,36 @@ class LvlmServicer(rpc.LvlmServiceServicer):
             specification=wire.specification_to_proto(compose_specification(request.task, rules)),
             provenance=wire.provenance_to_proto(self._translating.provenance),
         )
+
+    async def GroundPhrases(
+        self, request: pb.GroundPhrasesRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GroundPhrasesResponse:
+        check_phrases(request.phrases, "phrases")
+        pictures = await asyncio.to_thread(self._decode_images, request.images)
+        found = await all_or_none(self._grounding.ground(pixels, request.phrases) for pixels in pictures.values())
+        return pb.GroundPhrasesResponse(
+            phrases=[
+                grounded_to_proto(image_id, grounded)
+                for image_id, of_picture in zip(pictures, found, strict=True)
+                for grounded in of_picture
+            ],
+            provenance=wire.provenance_to_proto(self._grounding.provenance),
+        )
+
+    def _decode_images(self, images: Sequence[vision_pb2.Image]) -> dict[str, np.ndarray]:
+        """The pictures by their ids, in order."""
+        if not 1 <= len(images) <= MAX_GROUNDED:
+            raise InvalidInput("images", f"expected 1 to {MAX_GROUNDED} pictures, got {len(images)}")
+        check_request_pixels(
+            [(f"images[{index}].data", image.data) for index, image in enumerate(images)], self._limits
+        )
+        pictures: dict[str, np.ndarray] = {}
+        for index, image in enumerate(images):
+            image_id = image.id or "image"
+            if image_id in pictures:
+                raise InvalidInput(f"images[{index}].id", f"'{image_id}' stands twice in the request")
+            pictures[image_id] = decode_image(image.data, self._limits, f"images[{index}].data")
+        return pictures
 
     def _read_pictures(self, images: Sequence[pb.ExplainedImage], most: int) -> list[ExplainedPicture]:
         if not 1 <= len(images) <= most:

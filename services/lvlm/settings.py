@@ -32,6 +32,10 @@ class LvlmSettings(ServiceSettings):
     """Folder to which the engine's answers are recorded; without it nothing is."""
     prompt_profile: str = ""
     """Name of an embedded profile, or a folder. Default: `nano` for nano, else `general`."""
+    coordinates: str = ""
+    """How the model writes boxes: qwen3_vl, qwen2_5_vl, internvl, gemini, paligemma, florence2 or nano. Default: as the profile says."""
+    segmenter: Path | None = None
+    """Folder of a Segment Anything model that turns boxes into pixels; without it superpixels do."""
     broker_url: str = ""
     """Where critique batches are delivered; without it requests with a job_id are refused."""
     answer_timeout_s: float = 120.0
