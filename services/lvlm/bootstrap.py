@@ -15,6 +15,7 @@ import transformers
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common.runtime.server import serve
 from services.common.vision.preprocessing import ImageLimits
+from services.lvlm.adapters.bounded_engine import BoundedEngine
 from services.lvlm.adapters.celery_sink import CelerySink
 from services.lvlm.adapters.openai_engine import OpenAiEngine, ServerLimits
 from services.lvlm.adapters.prompt_folder import load_profile
@@ -66,8 +67,9 @@ def build_grounding(settings: LvlmSettings, engine: Engine, profile: PromptProfi
 
 @contextlib.asynccontextmanager
 async def build_engine(settings: LvlmSettings) -> AsyncIterator[Engine]:
-    """The engine that the settings ask for, opened, and recorded when they say so."""
-    async with _choose_engine(settings) as engine:
+    """The engine that the settings ask for, opened, its answers bounded, and recorded when they say so."""
+    async with _choose_engine(settings) as unbounded:
+        engine = BoundedEngine(unbounded)
         if settings.record_to is None:
             yield engine
             return

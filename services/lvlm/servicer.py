@@ -15,7 +15,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.preprocessing import ImageLimits, check_request_pixels, decode_image
-from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture
+from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture, Evidence
 from services.lvlm.domain.compiling import ClassSentences, compose_specification
 from services.lvlm.domain.panels import MAX_SEGMENT_COUNT
 from services.lvlm.domain.phrases import check_phrases
@@ -28,7 +28,8 @@ from services.lvlm.handlers.translating import ExplainedPicture, Translating
 from services.lvlm.messages import grounded_to_proto, mask_source_from_proto, rules_from_proto
 
 SERVICE = pb.DESCRIPTOR.services_by_name["LvlmService"].full_name
-MAX_DESCRIBED = 256
+MAX_DESCRIBED = 2048
+"""More than the pictures of a class that anybody looks at, so that one call counts and one text is written; pixels are bounded apart."""
 MAX_TRANSLATED = 32
 MAX_GROUNDED = 32
 
@@ -172,15 +173,28 @@ def _description(picture: DescribedPicture) -> pb.ImageDescription:
 
 
 def _behavior(behavior: ClassBehavior) -> pb.ClassBehavior:
-    evidence = [
-        pb.Evidence(thing=item.thing, image_ids=item.image_ids, mean_share=item.mean_share)
-        for item in behavior.evidence
+    source = pb.TEXT_SOURCE_WRITTEN if behavior.is_written else pb.TEXT_SOURCE_COUNTED
+    claims = [
+        pb.Claim(text=claim.text, things=claim.things, image_ids=claim.image_ids, segments=claim.segments)
+        for claim in behavior.claims
     ]
     return pb.ClassBehavior(
-        target_label=behavior.target_label,
+        target_label=behavior.evidence.target_label,
         text=behavior.text,
-        evidence=evidence,
-        image_count=behavior.image_count,
+        evidence=[_evidence(item) for item in behavior.evidence.items],
+        image_count=behavior.evidence.image_count,
+        claims=claims,
+        text_source=source,
+    )
+
+
+def _evidence(evidence: Evidence) -> pb.Evidence:
+    return pb.Evidence(
+        thing=evidence.thing,
+        image_ids=evidence.image_ids,
+        mean_share=evidence.mean_share,
+        shown_image_ids=evidence.shown_in,
+        segments=evidence.segments,
     )
 
 

@@ -117,14 +117,18 @@ class Claim(_message.Message):
     def __init__(self, text: _Optional[str] = ..., things: _Optional[_Iterable[str]] = ..., image_ids: _Optional[_Iterable[str]] = ..., segments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Evidence(_message.Message):
-    __slots__ = ("thing", "image_ids", "mean_share")
+    __slots__ = ("thing", "image_ids", "mean_share", "shown_image_ids", "segments")
     THING_FIELD_NUMBER: _ClassVar[int]
     IMAGE_IDS_FIELD_NUMBER: _ClassVar[int]
     MEAN_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_IMAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     thing: str
     image_ids: _containers.RepeatedScalarFieldContainer[str]
     mean_share: float
-    def __init__(self, thing: _Optional[str] = ..., image_ids: _Optional[_Iterable[str]] = ..., mean_share: _Optional[float] = ...) -> None: ...
+    shown_image_ids: _containers.RepeatedScalarFieldContainer[str]
+    segments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, thing: _Optional[str] = ..., image_ids: _Optional[_Iterable[str]] = ..., mean_share: _Optional[float] = ..., shown_image_ids: _Optional[_Iterable[str]] = ..., segments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DescribeBehaviorResponse(_message.Message):
     __slots__ = ("images", "classes", "provenance")
@@ -247,20 +251,22 @@ class GroundPhrasesResponse(_message.Message):
     def __init__(self, phrases: _Optional[_Iterable[_Union[GroundedPhrase, _Mapping]]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ...) -> None: ...
 
 class ReplayCritiquesRequest(_message.Message):
-    __slots__ = ("specification", "images", "critiques", "provenance", "mask_source", "rules")
+    __slots__ = ("specification", "images", "critiques", "provenance", "mask_source", "rules", "model")
     SPECIFICATION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     CRITIQUES_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     MASK_SOURCE_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     specification: _vision_pb2.ClassSpecification
     images: _containers.RepeatedCompositeFieldContainer[ExplainedImage]
     critiques: _containers.RepeatedCompositeFieldContainer[_critique_pb2.Critique]
     provenance: _critique_pb2.Provenance
     mask_source: MaskSource
     rules: _containers.RepeatedCompositeFieldContainer[TypedRule]
-    def __init__(self, specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., images: _Optional[_Iterable[_Union[ExplainedImage, _Mapping]]] = ..., critiques: _Optional[_Iterable[_Union[_critique_pb2.Critique, _Mapping]]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ..., mask_source: _Optional[_Union[MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[TypedRule, _Mapping]]] = ...) -> None: ...
+    model: _vision_pb2.ModelVersion
+    def __init__(self, specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., images: _Optional[_Iterable[_Union[ExplainedImage, _Mapping]]] = ..., critiques: _Optional[_Iterable[_Union[_critique_pb2.Critique, _Mapping]]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ..., mask_source: _Optional[_Union[MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[TypedRule, _Mapping]]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ...) -> None: ...
 
 class ReplayedCritique(_message.Message):
     __slots__ = ("image_id", "is_same", "changed_segments", "critique")

@@ -1,15 +1,22 @@
 """From per-picture descriptions to what the model's decisions for a class rest on.
 
 Every number here is counted from the descriptions, and every claim names its pictures; the words for the things are the language
-model's own.
+model's own. `claims` holds a text of the language model's to what was counted.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+from services.lvlm.domain.quoting import as_json
+
+TOLD_COUNT = 3
+"""Most things in the sentence that is made by program."""
+TABLE_LENGTH = 12
+"""Most things in the table that a language model writes from."""
 
 _COVERS = re.compile(r"\bsegment\s+(\d{1,2})\s+covers\s+(.+?)(?=[.;\n]\s*|$)", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the|some|part of(?: the)?)\s+", re.IGNORECASE)
@@ -31,64 +38,139 @@ class DescribedPicture:
         return {number: thing for number, thing in found.items() if number in self.shares and thing}
 
     @property
-    def share_by_thing(self) -> dict[str, float]:
-        """Share of the evidence per thing, articles dropped: "the square" and "a square" are one."""
-        shares: dict[str, float] = defaultdict(float)
+    def segments_by_thing(self) -> dict[str, list[int]]:
+        """Numbers of the segments that cover a thing, articles dropped: "the square" and "a square" are one."""
+        segments: dict[str, list[int]] = defaultdict(list)
         for number, thing in self.covers.items():
-            shares[_ARTICLE.sub("", thing).lower()] += self.shares[number]
-        return dict(shares)
+            segments[_ARTICLE.sub("", thing).lower()].append(number)
+        return dict(segments)
+
+    @property
+    def share_by_thing(self) -> dict[str, float]:
+        """Share of the evidence per thing."""
+        return {
+            thing: sum(self.shares[number] for number in numbers) for thing, numbers in self.segments_by_thing.items()
+        }
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A thing, the pictures in which it holds the largest share, and its mean share over the described pictures."""
+    """A thing of one class: where it leads, where it is covered at all, and its mean share over the described pictures.
+
+    Segments are named "<image id>#<segment index>".
+    """
 
     thing: str
     image_ids: tuple[str, ...]
+    shown_in: tuple[str, ...]
+    segments: tuple[str, ...]
     mean_share: float
+
+    def segments_in(self, image_ids: Collection[str]) -> tuple[str, ...]:
+        """Its segments in those pictures."""
+        return tuple(segment for segment in self.segments if segment.rpartition("#")[0] in image_ids)
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """What was counted for one class, the thing that leads most often first; `image_ids` are the pictures that could be read."""
+
+    target_label: str
+    items: tuple[Evidence, ...]
+    image_ids: tuple[str, ...]
+    sent_count: int
+
+    @property
+    def image_count(self) -> int:
+        """Of pictures that could be read."""
+        return len(self.image_ids)
+
+    @property
+    def unread_note(self) -> str:
+        """How many pictures could not be read; empty when all could."""
+        unread = self.sent_count - self.image_count
+        return f"{unread} of {self.sent_count} descriptions could not be read" if unread else ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence and what bears it out: things, pictures and their segments."""
+
+    text: str
+    things: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    segments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ClassBehavior:
-    """What decides for one class; `image_count` pictures could be read of those sent."""
+    """What decides for one class, in words; `is_written` by the language model, else counted by program."""
 
-    target_label: str
+    evidence: ClassEvidence
     text: str
-    evidence: tuple[Evidence, ...]
-    image_count: int
+    claims: tuple[Claim, ...]
+    is_written: bool
 
 
-def summarise(pictures: Sequence[DescribedPicture]) -> list[ClassBehavior]:
-    """Behaviour per explained class, by label. A picture whose description names no segment is counted as unreadable."""
+def count_evidence(pictures: Sequence[DescribedPicture]) -> list[ClassEvidence]:
+    """Evidence per explained class, by label. A picture whose description names no segment is counted as unreadable."""
     by_class: dict[str, list[DescribedPicture]] = defaultdict(list)
     for picture in pictures:
         by_class[picture.target_label].append(picture)
-    return [_summarise_class(label, by_class[label]) for label in sorted(by_class)]
+    return [_count_class(label, by_class[label]) for label in sorted(by_class)]
 
 
-def _summarise_class(label: str, pictures: Sequence[DescribedPicture]) -> ClassBehavior:
-    readable = [picture for picture in pictures if picture.share_by_thing]
-    leaders: dict[str, list[str]] = defaultdict(list)
+def _count_class(label: str, pictures: Sequence[DescribedPicture]) -> ClassEvidence:
+    readable = [picture for picture in pictures if picture.segments_by_thing]
+    leaders, shown, segments = (defaultdict[str, list[str]](list) for _ in range(3))
     sums: dict[str, float] = defaultdict(float)
     for picture in readable:
         shares = picture.share_by_thing
         leaders[max(sorted(shares), key=shares.__getitem__)].append(picture.image_id)
         for thing, share in shares.items():
             sums[thing] += share
-    evidence = [Evidence(thing, tuple(leaders[thing]), sums[thing] / len(readable)) for thing in sums]
-    evidence.sort(key=lambda item: (-len(item.image_ids), -item.mean_share, item.thing))
-    return ClassBehavior(
-        label, _put_in_words(label, evidence, len(readable), len(pictures)), tuple(evidence), len(readable)
-    )
-
-
-def _put_in_words(label: str, evidence: Sequence[Evidence], readable: int, sent: int) -> str:
-    unread = f" ({sent - readable} of {sent} descriptions could not be read)" if readable < sent else ""
-    if not readable:
-        return f"class {label}: none of {sent} descriptions could be read"
-    led = [item for item in evidence if item.image_ids]
-    parts = [
-        f"by the {item.thing} in {len(item.image_ids)} of {readable} images (mean share {item.mean_share:.2f})"
-        for item in led[:3]
+            shown[thing].append(picture.image_id)
+            segments[thing] += [f"{picture.image_id}#{number}" for number in picture.segments_by_thing[thing]]
+    items = [
+        Evidence(thing, tuple(leaders[thing]), tuple(shown[thing]), tuple(segments[thing]), sums[thing] / len(readable))
+        for thing in sums
     ]
-    return f"class {label} is decided {', '.join(parts)}{unread}"
+    items.sort(key=lambda item: (-len(item.image_ids), -item.mean_share, item.thing))
+    return ClassEvidence(label, tuple(items), tuple(picture.image_id for picture in readable), len(pictures))
+
+
+def tell_counts(evidence: ClassEvidence) -> ClassBehavior:
+    """The counts in one sentence made by program."""
+    label, count = evidence.target_label, evidence.image_count
+    if not count:
+        return ClassBehavior(
+            evidence, f"class {label}: none of {evidence.sent_count} descriptions could be read", (), False
+        )
+    told = [item for item in evidence.items if item.image_ids][:TOLD_COUNT]
+    parts = [
+        f"by the {item.thing} in {len(item.image_ids)} of {count} images (mean share {item.mean_share:.2f})"
+        for item in told
+    ]
+    sentence = f"class {label} is decided {', '.join(parts)}"
+    image_ids = dict.fromkeys(image_id for item in told for image_id in item.image_ids)
+    segments = [segment for item in told for segment in item.segments_in(item.image_ids)]
+    claim = Claim(sentence, tuple(item.thing for item in told), tuple(image_ids), tuple(segments))
+    text = f"{sentence} ({evidence.unread_note})" if evidence.unread_note else sentence
+    return ClassBehavior(evidence, text, (claim,), False)
+
+
+def tell_written(evidence: ClassEvidence, claims: Sequence[Claim]) -> ClassBehavior:
+    """Sentences that were checked, and how many pictures could not be read, which no language model needs to write."""
+    sentences = [claim.text for claim in claims]
+    note = [f"{evidence.unread_note}."] if evidence.unread_note else []
+    return ClassBehavior(evidence, " ".join(sentences + note), tuple(claims), True)
+
+
+def tabulate(evidence: ClassEvidence) -> list[str]:
+    """The counts as lines for a language model to write from; a thing is quoted, for it is a language model's word."""
+    count = evidence.image_count
+    return [
+        f"- {as_json(item.thing)}: leads in {len(item.image_ids)} of {count} images, appears in {len(item.shown_in)} of {count} images,"
+        f" mean share of the evidence {item.mean_share:.2f}"
+        for item in evidence.items[:TABLE_LENGTH]
+    ]

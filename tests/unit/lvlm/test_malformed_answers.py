@@ -20,7 +20,7 @@ from services.common.vision.explanation import Segment
 from services.common.vision.masks import decode_mask
 from services.lvlm.adapters.bounded_engine import MAX_ANSWER_LENGTH, BoundedEngine
 from services.lvlm.adapters.prompt_folder import load_profile
-from services.lvlm.domain.behavior import DescribedPicture, summarise
+from services.lvlm.domain.behavior import DescribedPicture, count_evidence
 from services.lvlm.domain.verdicts import read_verdicts
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 from tests.support.fakes import ScriptedEngine
@@ -137,6 +137,6 @@ def test_garbled_descriptions_count_segments_that_are_there_and_no_others():
         )
         for number in range(500)
     ]
-    (behaviour,) = summarise(pictures)
-    assert 0 < behaviour.image_count <= len(pictures)
+    (counted,) = count_evidence(pictures)
+    assert 0 < counted.image_count <= len(pictures)
     assert {number for picture in pictures for number in picture.covers} <= set(shares)

@@ -6,7 +6,7 @@ from services.common.runtime.errors import BadModelOutput
 from services.common.vision.class_specification import ClassRule
 from services.common.vision.critique import Verdict
 from services.lvlm.adapters.prompt_folder import load_profile
-from services.lvlm.domain.behavior import DescribedPicture, summarise
+from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture, count_evidence, tell_counts
 from services.lvlm.domain.prompts import CRITIC, DESCRIBE, JUDGE
 from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
 
@@ -54,6 +54,10 @@ def described(name: str, text: str, label: str = "3", shares=(0.7, 0.3)) -> Desc
     return DescribedPicture(name, label, dict(enumerate(shares, start=1)), text)
 
 
+def summarise(pictures: list[DescribedPicture]) -> list[ClassBehavior]:
+    return [tell_counts(evidence) for evidence in count_evidence(pictures)]
+
+
 def test_class_is_told_with_counts_shares_and_pictures():
     pictures = [
         described("a", "I see a digit and a square. Segment 1 covers the square. Segment 2 covers the digit."),
@@ -61,26 +65,31 @@ def test_class_is_told_with_counts_shares_and_pictures():
         described("c", "Segment 1 covers the digit. Segment 2 covers the square."),
     ]
     (behavior,) = summarise(pictures)
-    square = next(item for item in behavior.evidence if item.thing == "square")
+    square = next(item for item in behavior.evidence.items if item.thing == "square")
     assert square.image_ids == ("a", "b")
+    assert square.shown_in == ("a", "b", "c")
+    assert square.segments == ("a#1", "b#1", "c#2")
     assert square.mean_share == pytest.approx((0.7 + 0.7 + 0.3) / 3)
     assert behavior.text.startswith("class 3 is decided by the square in 2 of 3 images (mean share 0.57)")
+    (claim,) = behavior.claims
+    assert claim.text == behavior.text
+    assert (claim.image_ids, claim.segments) == (("a", "b", "c"), ("a#1", "b#1", "c#1"))
 
 
 def test_two_segments_on_one_thing_count_together():
     (behavior,) = summarise([described("a", "Segment 1 covers the digit. Segment 2 covers the digit.")])
-    assert behavior.evidence[0].mean_share == pytest.approx(1.0)
+    assert behavior.evidence.items[0].mean_share == pytest.approx(1.0)
 
 
 def test_unreadable_description_is_counted_and_nothing_is_made_up():
     (behavior,) = summarise([described("a", "A lovely picture."), described("b", "Segment 1 covers the bar.")])
-    assert behavior.image_count == 1
+    assert behavior.evidence.image_count == 1
     assert "1 of 2 descriptions could not be read" in behavior.text
 
 
 def test_segment_that_does_not_exist_is_not_counted():
     (behavior,) = summarise([described("a", "Segment 9 covers the moon.")])
-    assert behavior.evidence == ()
+    assert behavior.evidence.items == ()
 
 
 @pytest.mark.parametrize("name", ["nano", "general"])
