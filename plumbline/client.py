@@ -26,6 +26,7 @@ from plumbline.trainer.v1 import trainer_service_pb2_grpc as trainer_rpc
 MAX_MESSAGE_BYTES = 64 * 2**20
 EXPLAIN_CHUNK = 64
 PREDICT_CHUNK = 256
+GROUND_CHUNK = 32
 CRITIQUE_PAGE = 200
 _CALL_TIMEOUT_S = 120.0
 _PUBLISH_TIMEOUT_S = 300.0
@@ -101,6 +102,29 @@ class Client(AbstractContextManager):
         """Behaviour in words, of up to 256 explained pictures."""
         request = lvlm_pb.DescribeBehaviorRequest(model=model, images=images)
         return self._call("LVLM service", self._lvlm.DescribeBehavior, request, _PUBLISH_TIMEOUT_S)
+
+    def ground(self, images: Sequence[NamedImage], phrases: Sequence[str]) -> list[lvlm_pb.GroundedPhrase]:
+        """Where phrases lie in any number of pictures: each phrase in each picture, pictures outermost, in order."""
+
+        def ask(chunk: Sequence[NamedImage]) -> Sequence[lvlm_pb.GroundedPhrase]:
+            request = lvlm_pb.GroundPhrasesRequest(images=_images(chunk), phrases=phrases)
+            return self._call("LVLM service", self._lvlm.GroundPhrases, request, _PUBLISH_TIMEOUT_S).phrases
+
+        return _ask_all(ask, images, GROUND_CHUNK)
+
+    def translate(
+        self,
+        model: vision_pb2.ModelVersion,
+        specification: vision_pb2.ClassSpecification,
+        images: Sequence[lvlm_pb.ExplainedImage],
+        mask_source: str = "MASK_SOURCE_UNSPECIFIED",
+        rules: Sequence[lvlm_pb.TypedRule] = (),
+    ) -> lvlm_pb.TranslateSpecificationResponse:
+        """Verdicts on the segments of up to 32 explained pictures with true labels; grounded and agreed masks need `rules`."""
+        request = lvlm_pb.TranslateSpecificationRequest(
+            model=model, specification=specification, images=images, mask_source=mask_source, rules=rules
+        )
+        return self._call("LVLM service", self._lvlm.TranslateSpecification, request, _PUBLISH_TIMEOUT_S)
 
     def submit(self, request: trainer_pb.SubmitAlignmentRequest) -> trainer_pb.Alignment:
         """File an alignment job."""

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from plumbline.cli.grounding import AsJson, Out, Phrases, ground
 from plumbline.cli.session import Session, console, failures_told
 from plumbline.cli.watching import follow, state_name
 from plumbline.client import Client, NamedImage, explained_images
@@ -169,6 +170,14 @@ def describe(context: typer.Context, images: Images, model: Model = "", version:
             console.print(told, markup=False, highlight=False)
         for behaviour in reply.classes:
             console.print(behaviour.text, markup=False, highlight=False)
+
+
+@app.command("ground")
+def ground_phrases(
+    context: typer.Context, images: Images, phrase: Phrases, out: Out = None, is_json: AsJson = False
+) -> None:
+    """Look for phrases in pictures: boxes and pixels."""
+    ground(context, _named(images), phrase, out, is_json)
 
 
 @models_app.callback()

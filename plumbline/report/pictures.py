@@ -18,6 +18,8 @@ _COLOURS = {
     critique_pb2.VERDICT_FAILED: (127, 140, 141),
 }
 
+_MASK_COLOUR = (231, 76, 160)
+
 
 def png_uri(data: bytes) -> str:
     """A PNG file as a data URI."""
@@ -32,6 +34,15 @@ def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
         if mask.shape == rgb.shape[:2]:
             rgb[mask] = 0.45 * rgb[mask] + 0.55 * np.array(_COLOURS[verdict.verdict])
     return _enlarged(Image.fromarray(rgb.astype(np.uint8)))
+
+
+def draw_mask(data: bytes, mask: np.ndarray) -> bytes:
+    """The picture with the pixels of `mask`, boolean (height, width), tinted, as a PNG file of its own size."""
+    rgb = np.asarray(_open(data), dtype=np.float32) * 0.75
+    rgb[mask] = 0.45 * rgb[mask] + 0.55 * np.array(_MASK_COLOUR)
+    file = io.BytesIO()
+    Image.fromarray(rgb.astype(np.uint8)).save(file, format="PNG")
+    return file.getvalue()
 
 
 def draw_picture(data: bytes) -> str:
