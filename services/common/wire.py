@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from plumbline.common.v1 import critique_pb2, vision_pb2
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import ClassRule, ClassSpecification
@@ -73,6 +75,46 @@ def critique_to_proto(critique: Critique) -> critique_pb2.Critique:
 
 def _verdict_to_proto(verdict: Verdict | None) -> critique_pb2.Verdict:
     return critique_pb2.Verdict.Value(f"VERDICT_{verdict.value if verdict else 'UNSPECIFIED'}")
+
+
+def critique_from_proto(
+    message: critique_pb2.Critique, model_digest: str, provenance: Provenance, field: str
+) -> Critique:
+    """The critique that `provenance` made of the model with that digest; `InvalidInput` below `field` when a value is out of range."""
+    verdicts = [
+        {
+            "segment_index": verdict.segment_index,
+            "verdict": _verdict_name(verdict.verdict),
+            "share": verdict.share,
+            "mask": {"counts": verdict.mask.counts, "size": (verdict.mask.height_px, verdict.mask.width_px)},
+        }
+        for verdict in message.verdicts
+    ]
+    try:
+        return Critique(
+            image_id=message.image_id,
+            image_digest=message.image_digest,
+            model_digest=model_digest,
+            true_label=message.true_label,
+            reasons=message.reasons,
+            verdicts=verdicts,
+            failure=message.failure,
+            provenance=provenance,
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        raise InvalidInput(f"{field}{path}", fault["msg"]) from error
+
+
+def _verdict_name(value: int) -> str:
+    """Our name of a verdict; a number that is none stays one, and is refused with the field."""
+    known = value in critique_pb2.Verdict.values()
+    return critique_pb2.Verdict.Name(value).removeprefix("VERDICT_") if known else str(value)
+
+
+def provenance_from_proto(message: critique_pb2.Provenance) -> Provenance:
+    return Provenance(**{name: getattr(message, name) for name in Provenance.model_fields})
 
 
 def provenance_to_proto(provenance: Provenance) -> critique_pb2.Provenance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Sequence
 
 import grpc
@@ -23,6 +24,7 @@ from services.lvlm.domain.typed_rules import TypedRule
 from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.handlers.describing import Describing
 from services.lvlm.handlers.grounding import Grounding
+from services.lvlm.handlers.replaying import ReplayedCritique, Replaying, list_differences
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 from services.lvlm.messages import grounded_to_proto, mask_source_from_proto, rules_from_proto
@@ -32,6 +34,7 @@ MAX_DESCRIBED = 2048
 """More than the pictures of a class that anybody looks at, so that one call counts and one text is written; pixels are bounded apart."""
 MAX_TRANSLATED = 32
 MAX_GROUNDED = 32
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 
 class LvlmServicer(rpc.LvlmServiceServicer):
@@ -46,6 +49,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         limits: ImageLimits,
     ) -> None:
         self._translating = translating
+        self._replaying = Replaying(translating)
         self._describing = describing
         self._compiling = compiling
         self._grounding = grounding
@@ -55,8 +59,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         self, request: pb.TranslateSpecificationRequest, context: grpc.aio.ServicerContext
     ) -> pb.TranslateSpecificationResponse:
         specification = wire.specification_from_proto(request.specification)
-        if not request.model.digest.startswith("sha256:"):
-            raise InvalidInput("model.digest", "expected the digest of the model that was explained, 'sha256:<hex>'")
+        _check_digest(request.model)
         mask_source, rules = mask_source_from_proto(request.mask_source), rules_from_proto(request.rules)
         pictures = await asyncio.to_thread(self._read_pictures, request.images, MAX_TRANSLATED)
         for index, picture in enumerate(pictures):
@@ -108,6 +111,25 @@ class LvlmServicer(rpc.LvlmServiceServicer):
                 for grounded in of_picture
             ],
             provenance=wire.provenance_to_proto(self._grounding.provenance),
+        )
+
+    async def ReplayCritiques(
+        self, request: pb.ReplayCritiquesRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ReplayCritiquesResponse:
+        specification = wire.specification_from_proto(request.specification)
+        _check_digest(request.model)
+        mask_source, rules = mask_source_from_proto(request.mask_source), rules_from_proto(request.rules)
+        pictures = await asyncio.to_thread(self._read_pictures, request.images, MAX_TRANSLATED)
+        then, now = wire.provenance_from_proto(request.provenance), self._translating.provenance
+        stored = [
+            wire.critique_from_proto(critique, request.model.digest, then, f"critiques[{index}]")
+            for index, critique in enumerate(request.critiques)
+        ]
+        replayed = await self._replaying.replay(specification, pictures, stored, mask_source, rules)
+        return pb.ReplayCritiquesResponse(
+            critiques=[_replayed(critique) for critique in replayed],
+            differences=list_differences(then, now),
+            provenance=wire.provenance_to_proto(now),
         )
 
     def _decode_images(self, images: Sequence[vision_pb2.Image]) -> dict[str, np.ndarray]:
@@ -166,6 +188,11 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         )
 
 
+def _check_digest(model: vision_pb2.ModelVersion) -> None:
+    if not _DIGEST.fullmatch(model.digest):
+        raise InvalidInput("model.digest", "expected the digest of the model that was explained, 'sha256:<hex>'")
+
+
 def _description(picture: DescribedPicture) -> pb.ImageDescription:
     return pb.ImageDescription(
         image_id=picture.image_id, target_label=picture.target_label, text=picture.text, covers=picture.covers
@@ -195,6 +222,15 @@ def _evidence(evidence: Evidence) -> pb.Evidence:
         mean_share=evidence.mean_share,
         shown_image_ids=evidence.shown_in,
         segments=evidence.segments,
+    )
+
+
+def _replayed(replayed: ReplayedCritique) -> pb.ReplayedCritique:
+    return pb.ReplayedCritique(
+        image_id=replayed.critique.image_id,
+        is_same=replayed.is_same,
+        changed_segments=replayed.changed_segments,
+        critique=wire.critique_to_proto(replayed.critique),
     )
 
 

@@ -75,7 +75,9 @@ def write_alignment(view: JobView) -> pb.Alignment:
 def write_critiqued(critique: Critique, data: bytes) -> pb.CritiquedImage:
     """A critique with its picture as its message."""
     return pb.CritiquedImage(
-        image=vision_pb2.Image(data=data, id=critique.image_id), critique=wire.critique_to_proto(critique)
+        image=vision_pb2.Image(data=data, id=critique.image_id),
+        critique=wire.critique_to_proto(critique),
+        provenance=wire.provenance_to_proto(critique.provenance),
     )
 
 

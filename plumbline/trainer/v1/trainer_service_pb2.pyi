@@ -177,12 +177,14 @@ class ListCritiquesRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class CritiquedImage(_message.Message):
-    __slots__ = ("image", "critique")
+    __slots__ = ("image", "critique", "provenance")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CRITIQUE_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     image: _vision_pb2.Image
     critique: _critique_pb2.Critique
-    def __init__(self, image: _Optional[_Union[_vision_pb2.Image, _Mapping]] = ..., critique: _Optional[_Union[_critique_pb2.Critique, _Mapping]] = ...) -> None: ...
+    provenance: _critique_pb2.Provenance
+    def __init__(self, image: _Optional[_Union[_vision_pb2.Image, _Mapping]] = ..., critique: _Optional[_Union[_critique_pb2.Critique, _Mapping]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ...) -> None: ...
 
 class ListCritiquesResponse(_message.Message):
     __slots__ = ("images", "next_page_token")
