@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +10,13 @@ from typing import Any
 import jinja2
 
 from plumbline.common.v1 import critique_pb2
+from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.report.collect import JobReport
 from plumbline.report.pictures import draw_picture, draw_verdicts, png_uri
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+
+SHOWN_EVIDENCE = 6
+THUMBNAIL_PX = 56
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,30 @@ def _examples(report: JobReport) -> list[dict[str, Any]]:
     ]
 
 
-def _behaviour(report: JobReport) -> list[tuple[str, str, str | None]]:
+def _behaviour(report: JobReport) -> list[tuple[str, dict[str, Any], dict[str, Any] | None]]:
+    """Per class what was said before and after, each with the evidence of its sentences."""
     if report.before is None:
         return []
-    after = {entry.target_label: entry.text for entry in report.after.classes} if report.after else {}
-    return [(entry.target_label, entry.text, after.get(entry.target_label)) for entry in report.before.classes]
+    files = {picture.image.id: picture.image.data for picture in report.critiqued}
+    after = {entry.target_label: _told(entry, files) for entry in report.after.classes} if report.after else {}
+    return [(entry.target_label, _told(entry, files), after.get(entry.target_label)) for entry in report.before.classes]
+
+
+def _told(behaviour: lvlm_pb.ClassBehavior, files: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        "is_written": behaviour.text_source == lvlm_pb.TEXT_SOURCE_WRITTEN,
+        "claims": [
+            {
+                "text": claim.text,
+                "things": list(claim.things),
+                "image_count": len(claim.image_ids),
+                "segments": list(claim.segments),
+                "pictures": [
+                    (image_id, draw_picture(files[image_id], THUMBNAIL_PX))
+                    for image_id in claim.image_ids[:SHOWN_EVIDENCE]
+                    if image_id in files
+                ],
+            }
+            for claim in behaviour.claims
+        ],
+    }

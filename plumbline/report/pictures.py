@@ -45,9 +45,9 @@ def draw_mask(data: bytes, mask: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def draw_picture(data: bytes) -> str:
-    """The picture, enlarged without smoothing, as a data URI."""
-    return _enlarged(_open(data))
+def draw_picture(data: bytes, side_px: int = SIDE_PX) -> str:
+    """The picture with its longer side made `side_px`, enlarged without smoothing, as a data URI."""
+    return _enlarged(_open(data), side_px)
 
 
 def decode_rle(counts: str, height_px: int, width_px: int) -> np.ndarray:
@@ -75,8 +75,8 @@ def _open(data: bytes) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _enlarged(picture: Image.Image) -> str:
-    scale = SIDE_PX / max(picture.size)
+def _enlarged(picture: Image.Image, side_px: int = SIDE_PX) -> str:
+    scale = side_px / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     file = io.BytesIO()
     picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX).save(file, format="PNG")

@@ -72,27 +72,6 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class ClassEvidence:
-    """What was counted for one class, the thing that leads most often first; `image_ids` are the pictures that could be read."""
-
-    target_label: str
-    items: tuple[Evidence, ...]
-    image_ids: tuple[str, ...]
-    sent_count: int
-
-    @property
-    def image_count(self) -> int:
-        """Of pictures that could be read."""
-        return len(self.image_ids)
-
-    @property
-    def unread_note(self) -> str:
-        """How many pictures could not be read; empty when all could."""
-        unread = self.sent_count - self.image_count
-        return f"{unread} of {self.sent_count} descriptions could not be read" if unread else ""
-
-
-@dataclass(frozen=True)
 class Claim:
     """One sentence and what bears it out: things, pictures and their segments."""
 
@@ -100,6 +79,28 @@ class Claim:
     things: tuple[str, ...]
     image_ids: tuple[str, ...]
     segments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """What was counted for one class, the thing that leads most often first, and which pictures could be read and which not."""
+
+    target_label: str
+    items: tuple[Evidence, ...]
+    image_ids: tuple[str, ...]
+    unread_ids: tuple[str, ...]
+
+    @property
+    def image_count(self) -> int:
+        """Of pictures that could be read."""
+        return len(self.image_ids)
+
+    @property
+    def unread(self) -> tuple[Claim, ...]:
+        """The sentence about pictures that could not be read; none when all could."""
+        sent = self.image_count + len(self.unread_ids)
+        told = f"{len(self.unread_ids)} of {sent} descriptions could not be read"
+        return (Claim(told, (), self.unread_ids, ()),) if self.unread_ids else ()
 
 
 @dataclass(frozen=True)
@@ -136,16 +137,17 @@ def _count_class(label: str, pictures: Sequence[DescribedPicture]) -> ClassEvide
         for thing in sums
     ]
     items.sort(key=lambda item: (-len(item.image_ids), -item.mean_share, item.thing))
-    return ClassEvidence(label, tuple(items), tuple(picture.image_id for picture in readable), len(pictures))
+    read = [picture.image_id for picture in readable]
+    unread = [picture.image_id for picture in pictures if not picture.segments_by_thing]
+    return ClassEvidence(label, tuple(items), tuple(read), tuple(unread))
 
 
 def tell_counts(evidence: ClassEvidence) -> ClassBehavior:
     """The counts in one sentence made by program."""
     label, count = evidence.target_label, evidence.image_count
     if not count:
-        return ClassBehavior(
-            evidence, f"class {label}: none of {evidence.sent_count} descriptions could be read", (), False
-        )
+        none_read = f"class {label}: none of {len(evidence.unread_ids)} descriptions could be read"
+        return ClassBehavior(evidence, none_read, (Claim(none_read, (), evidence.unread_ids, ()),), False)
     told = [item for item in evidence.items if item.image_ids][:TOLD_COUNT]
     parts = [
         f"by the {item.thing} in {len(item.image_ids)} of {count} images (mean share {item.mean_share:.2f})"
@@ -155,15 +157,14 @@ def tell_counts(evidence: ClassEvidence) -> ClassBehavior:
     image_ids = dict.fromkeys(image_id for item in told for image_id in item.image_ids)
     segments = [segment for item in told for segment in item.segments_in(item.image_ids)]
     claim = Claim(sentence, tuple(item.thing for item in told), tuple(image_ids), tuple(segments))
-    text = f"{sentence} ({evidence.unread_note})" if evidence.unread_note else sentence
-    return ClassBehavior(evidence, text, (claim,), False)
+    notes = [f"({note.text})" for note in evidence.unread]
+    return ClassBehavior(evidence, " ".join([sentence, *notes]), (claim, *evidence.unread), False)
 
 
 def tell_written(evidence: ClassEvidence, claims: Sequence[Claim]) -> ClassBehavior:
     """Sentences that were checked, and how many pictures could not be read, which no language model needs to write."""
-    sentences = [claim.text for claim in claims]
-    note = [f"{evidence.unread_note}."] if evidence.unread_note else []
-    return ClassBehavior(evidence, " ".join(sentences + note), tuple(claims), True)
+    sentences = [*(claim.text for claim in claims), *(f"{note.text}." for note in evidence.unread)]
+    return ClassBehavior(evidence, " ".join(sentences), (*claims, *evidence.unread), True)
 
 
 def tabulate(evidence: ClassEvidence) -> list[str]:

@@ -165,6 +165,6 @@ def test_every_figure_that_is_changed_by_one_is_refused():
 
 @pytest.mark.parametrize("filler", ["the ", "7 of ", "square, ", "a third ", "9" * 50, "– ", "half half ", ". "])
 def test_long_texts_are_checked_in_proportion(filler):
-    start = time.monotonic()
+    start = time.process_time()
     check_text(filler * (32_768 // len(filler)), evidence())
-    assert time.monotonic() - start < 2.0
+    assert time.process_time() - start < 2.0

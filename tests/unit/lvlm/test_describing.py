@@ -111,6 +111,7 @@ async def test_unreadable_pictures_are_told_beside_the_written_text():
     engine = ScriptedEngine(lambda question: next(seen) if question.images else "The square leads in 2 of 2 images.")
     _, (behavior,) = await Describing(engine, profile(), seed=0).describe(pictures(3))
     assert behavior.text == "The square leads in 2 of 2 images. 1 of 3 descriptions could not be read."
+    assert behavior.claims[1].image_ids == ("2.png",)
 
 
 async def test_no_more_pictures_are_described_at_once_than_memory_is_meant_for():

