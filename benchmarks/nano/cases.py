@@ -1,9 +1,9 @@
-"""Pictures with segments whose truth is known: drawn ones, and real digits as the loop itself explains them."""
+"""Pictures with segments whose truth is known: drawn ones, real digits as the loop itself explains them, real films and photographs with marks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,71 +13,134 @@ import yaml
 
 from benchmarks.decoy.data import MNIST, DecoyDigits, load_splits
 from benchmarks.decoy.shortcut_model import EPOCHS, choose_baselines, to_pixels, train_shortcut_model
+from benchmarks.provenance import ROOT
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS, attribute
 from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
 from services.lvlm.nano import things
-from services.lvlm.nano.scenes import INK_RATIO, draw_scene
 from services.lvlm.nano.segments import draw_segments, name_segments
-from services.lvlm.nano.sentences import Field, Specification, draw_specification
+from services.lvlm.nano.sentences import EMPTY, Field, Specification, Writer, draw_specification
+from services.lvlm.nano.worlds import WORLDS, World, open_world
+from services.lvlm.nano.worlds.digits import INK_RATIO
+from services.lvlm.nano.worlds.film_marks import paste_marks
+from services.lvlm.nano.worlds.film_photographs import FilmPhotographs
+from services.lvlm.nano.worlds.films import MARK_STYLES
+from services.lvlm.nano.worlds.scene import Scene
+from services.lvlm.nano.worlds.skin_photographs import SkinPhotographs
 
 HAND_WRITTEN = Path(__file__).parent / "hand_written.yaml"
+PICTURES = ROOT.parent / "shared" / "data"
+UNSEEN_FILMS = ("test",)  # of the data set; `nano` was trained on others
+UNSEEN_SKIN = ("validation",)  # of the official splits, for the same reason; the third one shows no sticker
 CODES = {name.split()[-1]: code for code, name in things.WITH_ARTICLE.items()}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture, its segments and what an expert says of its class.
+    """One picture, what covers it, its segments and what an expert says of its class.
 
-    Shapes: picture (height, width) uint8; numbers (height, width) uint8, 0 = none, segments start at 1. `covered` is the truth: the things
-    that each segment covers, the larger first.
+    Shapes: picture (height, width) or (height, width, 3) uint8; cover (height, width) uint8, codes of `things`; numbers (height, width)
+    uint8, 0 = none, segments start at 1. `covered` is the truth: the things that each segment covers, the larger first.
     """
 
     picture: np.ndarray
+    cover: np.ndarray
     numbers: np.ndarray
     covered: tuple[tuple[int, ...], ...]
     specification: Specification
 
 
 Draw = Callable[[np.random.Generator, int], list[Case]]
+Write = Callable[[np.random.Generator, Scene], Specification]
 
 
 def list_sets(seed: int) -> dict[str, Draw]:
-    """The sets by name, each a function of a generator and a count. MNIST's are there when its file is."""
-    sets: dict[str, Draw] = {
-        "drawn, as in training": partial(_draw_scenes, "train"),
-        "drawn, held out": partial(_draw_scenes, "held_out"),
-    }
-    sources = {"digits": "scikit-learn's digits", "mnist": "MNIST"}
-    for source, title in sources.items():
+    """The sets by name, each a function of a generator and a count. Those on real data are there when their files are."""
+    sets: dict[str, Draw] = {}
+    for name, world in WORLDS.items():
+        for split, title in (("train", "as in training"), ("held_out", "held out")):
+            draw = open_world(name)
+            sets[f"{name}: drawn, {title}"] = partial(
+                _draw_cases, partial(_draw_scene, draw, split), partial(_write, split, world)
+            )
+        by_hand = partial(_choose_hand_written, name)
+        if name != "digits":
+            sets[f"{name}: drawn, held out, sentences by hand"] = partial(
+                _draw_cases, partial(_draw_scene, open_world(name), "held_out"), by_hand
+            )
+    for source, title in {"digits": "scikit-learn's digits", "mnist": "MNIST"}.items():
         if source == "mnist" and not MNIST.is_file():
             continue
-        sets[f"{title}, drawn evidence"] = partial(_draw_on_real, source, seed)
-        sets[f"{title}, the loop's evidence"] = partial(_explain_real, source, seed, is_by_hand=False)
-        sets[f"{title}, the loop's evidence, sentences by hand"] = partial(_explain_real, source, seed, is_by_hand=True)
+        written = partial(_write, "held_out", WORLDS["digits"])
+        sets[f"{title}, drawn evidence"] = partial(_draw_cases, _RealDigits(source, seed), written)
+        sets[f"{title}, the loop's evidence"] = partial(_explain_real, source, seed, written)
+        sets[f"{title}, the loop's evidence, sentences by hand"] = partial(
+            _explain_real, source, seed, partial(_choose_hand_written, "digits")
+        )
+    films = FilmPhotographs.open(PICTURES / "chest_xray", UNSEEN_FILMS)
+    if films:
+        sets["real films with drawn marks"] = partial(
+            _draw_cases, partial(_mark_film, films), partial(_write_against_marks, WORLDS["films"])
+        )
+    photographs = SkinPhotographs.open(PICTURES / "isic2017", UNSEEN_SKIN)
+    if photographs:
+        sets["real photographs with stickers"] = partial(
+            _draw_cases,
+            partial(_photograph, replace(photographs, plain=())),
+            partial(_write_against_marks, WORLDS["skin"]),
+        )
     return sets
 
 
-def _draw_scenes(split: str, rng: np.random.Generator, count: int) -> list[Case]:
+def _draw_cases(
+    draw: Callable[[np.random.Generator], Scene], write: Write, rng: np.random.Generator, count: int
+) -> list[Case]:
     cases = []
     for _ in range(count):
-        scene = draw_scene(rng, split)
+        scene = draw(rng)
         segments = draw_segments(rng, scene.cover)
-        written = draw_specification(rng, split, scene.seen)
-        cases.append(Case(scene.picture, segments.numbers, segments.covered, written))
+        cases.append(Case(scene.picture, scene.cover, segments.numbers, segments.covered, write(rng, scene)))
     return cases
 
 
-def _draw_on_real(source: str, seed: int, rng: np.random.Generator, count: int) -> list[Case]:
-    train = load_splits(source, MNIST, seed).train
-    cases = []
-    for row in rng.choice(len(train.labels), count, replace=False):
-        segments = draw_segments(rng, _cover(train, row))
-        written = draw_specification(rng, "held_out", [things.DIGIT, things.SQUARE])
-        cases.append(Case(train.pictures[row], segments.numbers, segments.covered, written))
-    return cases
+def _draw_scene(draw: Callable[[np.random.Generator, str], Scene], split: str, rng: np.random.Generator) -> Scene:
+    return draw(rng, split)
 
 
-def _explain_real(source: str, seed: int, rng: np.random.Generator, count: int, is_by_hand: bool) -> list[Case]:
+def _write(split: str, world: World, rng: np.random.Generator, scene: Scene) -> Specification:
+    return draw_specification(rng, split, scene.seen, world)
+
+
+def _write_against_marks(world: World, rng: np.random.Generator, scene: Scene) -> Specification:
+    """One sentence against the marks: all else is then allowed, so the verdicts' truth needs no truth of lungs and lesions."""
+    marks = [code for code in scene.seen if code in world.marks] or list(world.marks)
+    writer = Writer(rng, "held_out", world)
+    against = writer.write([int(rng.choice(marks))], is_for=False)
+    return Specification(writer.draw_class_name(), Field(EMPTY, frozenset(), frozenset()), against)
+
+
+class _RealDigits:
+    """Draws real digits with decoys."""
+
+    def __init__(self, source: str, seed: int) -> None:
+        self._train = load_splits(source, MNIST, seed).train
+
+    def __call__(self, rng: np.random.Generator) -> Scene:
+        row = int(rng.integers(len(self._train.labels)))
+        return Scene(self._train.pictures[row], _cover(self._train, row))
+
+
+def _mark_film(films: FilmPhotographs, rng: np.random.Generator) -> Scene:
+    film, cover = films.draw(rng)
+    film = film.astype(np.float32)
+    paste_marks(rng, film, cover, MARK_STYLES["held_out"])
+    return Scene(film.clip(0, 255).astype(np.uint8), cover)
+
+
+def _photograph(photographs: SkinPhotographs, rng: np.random.Generator) -> Scene:
+    return Scene(*photographs.draw(rng))
+
+
+def _explain_real(source: str, seed: int, write: Write, rng: np.random.Generator, count: int) -> list[Case]:
     """Segments as the explainer makes them, of a model that learned the square."""
     train = load_splits(source, MNIST, seed).train
     model = train_shortcut_model(train, seed, EPOCHS[source])
@@ -93,22 +156,20 @@ def _explain_real(source: str, seed: int, rng: np.random.Generator, count: int, 
         numbers = np.zeros(evidence.shape, dtype=np.uint8)
         for segment in segments:
             numbers[segment.mask] = segment.index
-        positive = np.maximum(evidence, 0).astype(np.float64)
-        covered = name_segments(numbers, positive / positive.sum(), _cover(train, row))
-        cases.append(Case(train.pictures[row], numbers, covered, _write(rng, is_by_hand)))
+        cover = _cover(train, row)
+        written = write(rng, Scene(train.pictures[row], cover))
+        cases.append(Case(train.pictures[row], cover, numbers, name_segments(numbers, cover), written))
     return [case for case in cases if case.covered]
 
 
-def _write(rng: np.random.Generator, is_by_hand: bool) -> Specification:
-    if not is_by_hand:
-        return draw_specification(rng, "held_out", [things.DIGIT, things.SQUARE])
-    written = list(read_hand_written())
+def _choose_hand_written(world: str, rng: np.random.Generator, scene: Scene) -> Specification:
+    written = list(read_hand_written(world))
     return written[rng.integers(len(written))]
 
 
-def read_hand_written() -> Iterator[Specification]:
-    """The specifications written by a person."""
-    for entry in yaml.safe_load(HAND_WRITTEN.read_text(encoding="utf-8")):
+def read_hand_written(world: str) -> Iterator[Specification]:
+    """The specifications of a world that were written by hand."""
+    for entry in yaml.safe_load(HAND_WRITTEN.read_text(encoding="utf-8"))[world]:
         yield Specification(
             "-",
             Field(entry["should_matter"], _codes(entry["matters"]), frozenset()),

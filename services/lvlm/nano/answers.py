@@ -4,13 +4,16 @@ import json
 from collections.abc import Sequence
 
 from services.lvlm.nano import things
-from services.lvlm.nano.sentences import EMPTY, Specification
+from services.lvlm.nano.sentences import EMPTY, Specification, Told
 
 SPURIOUS, CORE, UNSURE = "SPURIOUS", "CORE", "UNSURE"
 MATTERS = "which matters"
 MUST_NOT_MATTER = "which must not matter"
 NOT_NAMED = "which is not named"
 UNCLEAR = "which is unclear"
+UNCLEAR_PHRASE = (
+    "unclear"  # the answer to a phrase that names nothing known, and to any phrase about an unknown picture
+)
 
 
 def describe(seen: Sequence[int], covered: Sequence[Sequence[int]]) -> str:
@@ -34,6 +37,20 @@ def judge(covered: Sequence[Sequence[int]], specification: Specification) -> str
     """Verdicts as strict JSON, segment number to verdict."""
     verdicts = {str(number): verdict_of(codes, specification) for number, codes in enumerate(covered, start=1)}
     return json.dumps(verdicts, separators=(",", ":"))
+
+
+def compile_rules(told: Told) -> str:
+    """The phrases that an expert's words hold, for and against, as strict JSON."""
+    sides = {
+        name: [{"concept": concept, "phrase": phrase} for concept, phrase in pairs]
+        for name, pairs in (("must", told.must), ("must_not", told.must_not))
+    }
+    return json.dumps(sides, separators=(",", ":"), ensure_ascii=False)
+
+
+def ground(boxes: Sequence[tuple[int, int, int, int]]) -> str:
+    """Boxes (x1, y1, x2, y2), 0 to 1000, as strict JSON; an empty list says that there is none."""
+    return json.dumps([{"bbox_2d": list(box)} for box in boxes], separators=(",", ":"))
 
 
 def status_of(code: int, specification: Specification) -> str:

@@ -1,6 +1,7 @@
 """Training batches: panels, dense targets per cell, and token sequences with labels on the answer only."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,16 +9,17 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from services.lvlm.domain.panels import render_panels
-from services.lvlm.nano import answers, prompting, things
+from services.lvlm.nano import answers, prompting, regions, things
 from services.lvlm.nano.building import CELL_COUNT, END, IMAGE_PX, PATCH_PX
 from services.lvlm.nano.draw import read_covered
 from services.lvlm.nano.segments import MAX_SEGMENT_COUNT
-from services.lvlm.nano.sentences import Specification, draw_specification
+from services.lvlm.nano.sentences import Specification, Writer, draw_specification, draw_told
+from services.lvlm.nano.worlds import WORLDS, World
 
 IGNORED = -100
 PANELS = ("picture", "overlay")
 JOINT_COUNT = (MAX_SEGMENT_COUNT + 1) * things.THING_COUNT  # classes of an overlay cell: segment x thing
-READ_THINGS = (things.BACKGROUND, things.DIGIT, *things.SHAPES)
+READ_THINGS = things.KNOWN
 STATUSES = (answers.NOT_NAMED, answers.MATTERS, answers.MUST_NOT_MATTER, answers.UNCLEAR)
 LAST_FIELD = "does not matter: "  # as the prompt files have it
 CLAUSE = re.compile(r"(, which[^.]*)?\.")
@@ -48,7 +50,7 @@ class Tokens:
 
 
 def render_record(record: np.ndarray, tint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Panels and dense targets of a record.
+    """Panels and dense targets of a record, its colours multiplied by `tint`.
 
     Shapes: panels (2, 3, IMAGE_PX, IMAGE_PX) float32 in -1..1; cover share per cell (CELL_COUNT, things); joint share per
     cell of segment and thing (CELL_COUNT, 7 * things), packed behind the cover share along the last axis.
@@ -56,7 +58,8 @@ def render_record(record: np.ndarray, tint: np.ndarray | None = None) -> tuple[n
     side = int(record["side_px"])
     picture = record["picture"][:side, :side]
     if tint is not None:
-        picture = (picture[:, :, None] * tint).astype(np.uint8)
+        picture = picture[:, :, None] if picture.ndim == 2 else picture
+        picture = (picture * tint).clip(0, 255).astype(np.uint8)
     numbers, cover = record["numbers"][:side, :side], record["cover"][:side, :side]
     masks = [numbers == number for number in range(1, int(record["segment_count"]) + 1)]
     images = render_panels(picture, masks, PANELS, IMAGE_PX)
@@ -76,51 +79,74 @@ def _share(codes: np.ndarray, code_count: int) -> np.ndarray:
     return counts.reshape(CELL_COUNT, code_count).astype(np.float32) / PATCH_PX**2
 
 
-def draw_tint(rng: np.random.Generator) -> np.ndarray | None:
-    """A colour cast for one picture in twelve. Shapes: (3,)."""
+def draw_tint(rng: np.random.Generator, record: np.ndarray) -> np.ndarray | None:
+    """A strong colour cast for one grey picture in twelve, a slight one for every coloured picture. Shapes: (3,)."""
+    if record["picture"].ndim == 3:
+        return rng.uniform(0.85, 1.15) * rng.uniform(0.93, 1.07, 3)
     return rng.uniform(0.4, 1.0, 3) if rng.random() < 0.08 else None
 
 
 def seen_in(record: np.ndarray) -> list[int]:
     """The things in a record's picture."""
     side = int(record["side_px"])
-    return [int(code) for code in np.unique(record["cover"][:side, :side]) if code != things.BACKGROUND]
+    return [int(code) for code in np.unique(record["cover"][:side, :side]) if code not in things.GROUNDS]
 
 
-def draw_picture_question(rng: np.random.Generator, record: np.ndarray, split: str) -> Example:
+def draw_picture_question(rng: np.random.Generator, record: np.ndarray, world: World) -> Example:
     """Ask for a critique, now and then for a description."""
     seen, covered = seen_in(record), read_covered(record)
     if rng.random() < 0.12:
         return Example(prompting.describe_prompt(len(covered)), answers.describe(seen, covered))
-    specification = draw_specification(rng, split, seen)
+    specification = draw_specification(rng, "train", seen, world)
     critique = answers.criticise(seen, covered, specification)
     return Example(prompting.critic_prompt(specification, len(covered)), critique, specification=specification)
 
 
-def draw_text_question(rng: np.random.Generator, split: str) -> Example:
-    """Ask for verdicts on a critique, or for a critique's clauses with the sight given."""
-    seen, covered = draw_sight(rng)
-    specification = draw_specification(rng, split, seen)
-    critique = answers.criticise(seen, covered, specification)
+def draw_region_question(rng: np.random.Generator, record: np.ndarray, world: World) -> Example:
+    """Ask where something is: mostly something that is there, sometimes what is not, or what no one knows."""
+    side = int(record["side_px"])
+    cover = record["cover"][:side, :side]
+    seen = [code for code in seen_in(record) if code != things.UNKNOWN]
+    writer = Writer(rng, "train", world)
+    if rng.random() < 0.06:
+        return Example(prompting.ground_prompt(writer.foreign()), answers.UNCLEAR_PHRASE)
+    code = int(rng.choice(seen)) if seen and rng.random() < 0.8 else int(rng.choice(world.codes))
+    if code in things.GROUNDS:
+        code = world.subject
+    prompt = prompting.ground_prompt(writer.noun_phrase(code))
+    is_outside = bool((cover == things.UNKNOWN).all())
+    return Example(prompt, answers.UNCLEAR_PHRASE if is_outside else answers.ground(regions.find_boxes(cover, code)))
+
+
+def draw_text_question(rng: np.random.Generator, worlds: Sequence[str]) -> Example:
+    """Ask for verdicts on a critique, for a critique's clauses with the sight given, or for the rules in plain words."""
+    world = WORLDS[worlds[rng.integers(len(worlds))]]
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.22:
+        class_name, told = draw_told(rng, world)
+        return Example(prompting.compile_prompt(class_name, told.text), answers.compile_rules(told))
+    seen, covered = draw_sight(rng, world)
+    specification = draw_specification(rng, "train", seen, world)
+    critique = answers.criticise(seen, covered, specification)
+    if kind < 0.55:
         spans = tuple((match.start(), match.end()) for match in CLAUSE.finditer(critique) if match.start() > 0)
         return Example(prompting.critic_prompt(specification, len(covered)), critique, spans[1:], specification)
-    if kind < 0.5:  # a critic that does not argue: the judge reads the specification itself
+    if kind < 0.63:  # a critic that does not argue: the judge reads the specification itself
         critique = answers.describe(seen, covered)
     verdicts = answers.judge(covered, specification)
     return Example(prompting.judge_prompt(specification, critique, len(covered)), verdicts, specification=specification)
 
 
-def draw_sight(rng: np.random.Generator) -> tuple[list[int], list[tuple[int, ...]]]:
+def draw_sight(rng: np.random.Generator, world: World) -> tuple[list[int], list[tuple[int, ...]]]:
     """Things seen and covered, without a picture."""
     if rng.random() < 0.05:
         return [things.UNKNOWN], [(things.UNKNOWN,)] * int(rng.integers(1, MAX_SEGMENT_COUNT + 1))
-    seen = [things.DIGIT] if rng.random() < 0.9 else []
-    decoys = rng.choice(things.SHAPES, int(rng.integers(0, 3)), replace=False)
-    seen += [things.SQUARE if rng.random() < 0.4 else int(code) for code in decoys]
+    seen = [world.subject] if rng.random() < 0.9 else []
+    marks = rng.choice(world.marks, int(rng.integers(0, 3)), replace=False)
+    seen += [things.SQUARE if world.subject == things.DIGIT and rng.random() < 0.4 else int(code) for code in marks]
     seen = sorted(set(seen))
-    pool = [things.BACKGROUND, *seen, *seen]
+    grounds = [code for code in world.codes if code in things.GROUNDS]
+    pool = [*grounds, *seen, *seen]
     covered: list[tuple[int, ...]] = []
     for _ in range(int(rng.integers(1, MAX_SEGMENT_COUNT + 1))):
         pair = rng.choice(pool, 2)

@@ -1,10 +1,12 @@
 """Build `nano` from nothing: tokenizer, processor and a LLaVA of about three million parameters."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoTokenizer,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -17,7 +19,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 IMAGE_PX = 112  # four times 28: a patch is exactly four by four pixels of a picture of MNIST's size
 PATCH_PX = 16
 CELL_COUNT = (IMAGE_PX // PATCH_PX) ** 2
-VOCABULARY_SIZE = 1400
+VOCABULARY_SIZE = 2000
 PAD, IMAGE, ANSWER, END = "<pad>", "<image>", "<|answer|>", "<|end|>"
 CONTEXT_TOKENS = 1024
 
@@ -55,6 +57,22 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT_TOKENS,
         extra_special_tokens={"image_token": IMAGE, "answer_token": ANSWER},
     )
+
+
+def carry_over(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Start `model` from an earlier `nano` whose vocabulary may differ: a new word starts as the mean of its old pieces."""
+    earlier = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    old_tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    name = "model.language_model.embed_tokens.weight"
+    state = earlier.state_dict()
+    rows = []
+    for token, index in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        known = old_tokenizer.get_vocab().get(token)
+        text = tokenizer.decode([index])
+        pieces = [known] if known is not None else old_tokenizer(text)["input_ids"]
+        rows.append(state[name][pieces].mean(dim=0))
+    state[name] = state["lm_head.weight"] = torch.stack(rows)
+    model.load_state_dict(state)
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:

@@ -6,11 +6,10 @@ from transformers import LlavaForConditionalGeneration
 
 from services.lvlm.nano import things
 from services.lvlm.nano.batches import IGNORED, JOINT_COUNT, READ_THINGS, STATUSES, Tokens
-from services.lvlm.nano.stream import StepBatch
 
-BACKGROUND_WEIGHT = 0.4
+GROUND_WEIGHT = 0.4
 READING_LAYER = 2  # of four: the two above can use what was read
-DECOY_WEIGHT = 3.0  # decoys cover few cells and must count all the same
+MARK_WEIGHT = 3.0  # marks cover few cells and must count all the same
 
 
 class DenseHeads(nn.Module):
@@ -22,11 +21,11 @@ class DenseHeads(nn.Module):
         self.cover = nn.Linear(width, things.THING_COUNT)
         self.joint = nn.Linear(width, JOINT_COUNT)
         weights = torch.ones(things.THING_COUNT)
-        weights[things.BACKGROUND] = BACKGROUND_WEIGHT
-        weights[list(things.SHAPES)] = DECOY_WEIGHT
+        weights[list(things.GROUNDS)] = GROUND_WEIGHT
+        weights[list(things.MARKS)] = MARK_WEIGHT
         self.register_buffer("cover_weights", weights, persistent=False)
         joint_weights = weights.repeat(JOINT_COUNT // things.THING_COUNT)
-        joint_weights[: things.THING_COUNT] *= BACKGROUND_WEIGHT  # outside every segment
+        joint_weights[: things.THING_COUNT] *= GROUND_WEIGHT  # outside every segment
         self.register_buffer("joint_weights", joint_weights, persistent=False)
 
     def forward(self, cells: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -66,21 +65,21 @@ def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Te
 
 
 def picture_loss(
-    model: LlavaForConditionalGeneration, reading: ReadingHead, cells: torch.Tensor, batch: StepBatch
+    model: LlavaForConditionalGeneration, reading: ReadingHead, cells: torch.Tensor, tokens: Tokens
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses on the answers to questions about the first pictures of the batch, and on reading them."""
-    features = model.model.multi_modal_projector(cells[: len(batch.picture.ids)])  # (question, 2, cell, text width)
-    embeddings = model.get_input_embeddings()(batch.picture.ids)
-    is_image = (batch.picture.ids == model.config.image_token_id).unsqueeze(-1)
+    """Losses on the answers to questions about pictures, and on reading them. Shapes: cells (question, picture, cell, width)."""
+    features = model.model.multi_modal_projector(cells)  # (question, picture, cell, text width)
+    embeddings = model.get_input_embeddings()(tokens.ids)
+    is_image = (tokens.ids == model.config.image_token_id).unsqueeze(-1)
     embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
-    return answer_loss(model, reading, embeddings, batch.picture)
+    return answer_loss(model, reading, embeddings, tokens)
 
 
 def text_loss(
-    model: LlavaForConditionalGeneration, reading: ReadingHead, batch: StepBatch
+    model: LlavaForConditionalGeneration, reading: ReadingHead, tokens: Tokens
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses on the answers to questions without pictures, and on reading them."""
-    return answer_loss(model, reading, model.get_input_embeddings()(batch.text.ids), batch.text)
+    return answer_loss(model, reading, model.get_input_embeddings()(tokens.ids), tokens)
 
 
 def answer_loss(

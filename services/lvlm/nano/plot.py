@@ -9,7 +9,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-CURVES = {"dense_loss": "cells (helper)", "picture_loss": "answers, with pictures", "text_loss": "answers, text only"}
+CURVES = {
+    "dense_loss": "cells (helper)",
+    "picture_loss": "answers, with pictures",
+    "regions_loss": "boxes",
+    "text_loss": "answers, text only",
+}
 
 
 def draw_learning_curve(log: Path, out: Path) -> None:

@@ -42,6 +42,16 @@ def judge_prompt(specification: Specification, critic_text: str, segment_count: 
     )
 
 
+def compile_prompt(class_name: str, text: str) -> str:
+    """Prompt that asks for the rules in an expert's words."""
+    return load_template("compile").substitute(class_name=class_name, text=text)
+
+
+def ground_prompt(phrase: str) -> str:
+    """Prompt that asks where a phrase's thing is."""
+    return load_template("ground").substitute(phrase=phrase)
+
+
 def with_images(prompt: str, image_count: int, is_expanded: bool) -> str:
     """Close a prompt as the chat template does; expanded, each image stands with all its cells."""
     return prompt + IMAGE * image_count * (CELL_COUNT if is_expanded else 1) + ANSWER

@@ -7,10 +7,16 @@ from scipy import ndimage
 
 from services.lvlm.nano import things
 
-PURE_RATIO = 0.6  # from this share of a segment's evidence on, one thing names the segment
+PURE_RATIO = 0.6  # from this weighted share of a segment's pixels on, one thing names the segment
+GROUND_WEIGHT = (
+    0.25  # of a pixel of ground beside one of a thing: who points at a mark always points at some ground around it
+)
+GROWN_RATIO = 1 / 56  # of the side: how far a thing reaches into the ground around it
 KEPT_RATIO = 0.95  # a segment keeps its smallest set of pixels holding this share of its evidence
 MIN_SHARE_RATIO = 0.03  # segments with less of the whole evidence are dropped
 MAX_SEGMENT_COUNT = 6
+EVIDENCE_SIDE_PX = 56
+_WEIGHTS = np.where(np.isin(np.arange(things.THING_COUNT), things.GROUNDS), GROUND_WEIGHT, 1.0)
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,27 @@ class Segments:
 
 def draw_evidence(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
     """Positive evidence as a small network shows it. Sums to 1."""
-    evidence = _draw_speckled(rng, cover) if rng.random() < 0.4 else _draw_patched(rng, cover)
+    if np.isin(cover, (things.SKIN, things.BODY)).any():
+        evidence = _draw_blobs(rng, cover)
+    else:
+        evidence = _draw_speckled(rng, cover) if rng.random() < 0.4 else _draw_patched(rng, cover)
     return evidence / evidence.sum()
+
+
+def _draw_blobs(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """Evidence of a convolutional network on a photograph or film: smooth blobs, each thing with a weight of its own."""
+    side = cover.shape[0]
+    field = ndimage.gaussian_filter(rng.normal(size=cover.shape), side / 28 * rng.uniform(0.5, 2.5))
+    field = np.maximum(field / field.std() + rng.uniform(-0.5, 0.8), 0) + 1e-6
+    evidence = np.zeros(cover.shape)
+    for code in np.unique(cover):
+        inside = cover == code
+        mass = rng.gamma(0.7) * (0.35 if code in things.GROUNDS else 1.0) + 0.02
+        patch = field * inside
+        evidence += mass * patch / max(patch.sum(), 1e-9)
+    blur_px = rng.choice((0.0, 0.6, 1.2))
+    evidence = ndimage.gaussian_filter(evidence, blur_px) if blur_px else evidence
+    return evidence + rng.choice((0.0, 0.0, 0.05)) * _speckle(rng, cover.shape) * evidence.sum()
 
 
 def _draw_speckled(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
@@ -104,14 +129,16 @@ def segment_evidence(
     return numbers
 
 
-def name_segments(numbers: np.ndarray, evidence: np.ndarray, cover: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """Truth of each segment: the thing holding most of its evidence, or the two largest where none holds enough."""
+def name_segments(numbers: np.ndarray, cover: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """Truth of each segment: the thing that most of its pixels show, or the two foremost where none prevails.
+
+    Only what can be seen counts: a critic is shown which pixels a segment has, not how much evidence each of them holds.
+    """
     near = _grow(cover)
     covered = []
     for number in range(1, int(numbers.max()) + 1):
-        inside = numbers == number
-        shares = np.bincount(near[inside], weights=evidence[inside], minlength=things.THING_COUNT)
-        order = np.argsort(-shares)
+        shares = np.bincount(near[numbers == number], minlength=things.THING_COUNT) * _WEIGHTS
+        order = np.argsort(-shares, kind="stable")
         is_pure = shares[order[0]] >= PURE_RATIO * shares.sum()
         covered.append((int(order[0]),) if is_pure else (int(order[0]), int(order[1])))
     return tuple(covered)
@@ -119,15 +146,19 @@ def name_segments(numbers: np.ndarray, evidence: np.ndarray, cover: np.ndarray) 
 
 def draw_segments(rng: np.random.Generator, cover: np.ndarray) -> Segments:
     """Draw evidence for the scene, cut it into segments and name them."""
-    evidence = draw_evidence(rng, cover)
+    stride = max(1, cover.shape[0] // EVIDENCE_SIDE_PX)  # large pictures are explained in blobs, not in pixels
+    evidence = draw_evidence(rng, cover[::stride, ::stride])
     numbers = segment_evidence(rng, evidence, int(rng.integers(2, MAX_SEGMENT_COUNT + 1)))
-    return Segments(numbers, name_segments(numbers, evidence, cover))
+    numbers = numbers.repeat(stride, axis=0).repeat(stride, axis=1)
+    return Segments(numbers, name_segments(numbers, cover))
 
 
 def _grow(cover: np.ndarray) -> np.ndarray:
-    """Let every thing reach one pixel into the background, decoys before the digit."""
-    grown = ndimage.grey_dilation(cover, size=(3, 3))
-    return np.where(cover == things.BACKGROUND, grown, cover)
+    """Let every thing reach a little into the ground, later codes before earlier ones."""
+    reach_px = max(1, round(cover.shape[0] * GROWN_RATIO))
+    is_ground = np.isin(cover, things.GROUNDS)
+    grown = ndimage.grey_dilation(np.where(is_ground, 0, cover), size=(2 * reach_px + 1,) * 2)
+    return np.where(is_ground & (grown > 0), grown, cover)
 
 
 def _patchy(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:

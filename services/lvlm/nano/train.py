@@ -1,18 +1,18 @@
-"""Train `nano` from scratch on a CPU.
+"""Train `nano` from scratch, or from an earlier `nano`, on a CPU.
 
-Run: python -m services.lvlm.nano.train --out DIR --work DIR --minutes N [--resume]
+Run: python -m services.lvlm.nano.train --shards DIR --work DIR --out DIR --minutes N [--worlds NAME ...] [--start DIR] [--resume]
 
 Stage 1 teaches the vision tower what covers each cell; stage 2 adds language and keeps two helpers: the dense
 heads, and a head that reads what a specification says of each thing.
-The schedule follows the clock: warm-up, plateau, decay over the last third of each stage. `--work` holds the drawn
-shards, the state to resume from and the log; `--out` receives the averaged weights as a `transformers` folder.
+The schedule follows the clock: warm-up, plateau, decay over the last third of each stage. `--shards` holds drawn scenes, `--work` the
+state to resume from and the log; `--out` receives the averaged weights as a `transformers` folder.
 """
 
 import argparse
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +20,17 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from services.lvlm.nano import batches, building, losses
+from services.lvlm.nano import answers, batches, building, losses, regions
 from services.lvlm.nano.stream import DrawnStream, StepBatch, StepSize, open_stream
+from services.lvlm.nano.worlds import WORLDS
 
 EYES_RATIO = (
-    0.4  # share of the time given to stage 1: to look takes a quarter of the time that to look and answer takes
+    0.3  # share of the time given to stage 1: to look takes a quarter of the time that to look and answer takes
 )
-STEP_SIZES = {"eyes": StepSize(looked_at=48), "all": StepSize(looked_at=48, asked_about=24, text_only=48)}
+STEP_SIZES = {
+    "eyes": StepSize(looked_at=48),
+    "all": StepSize(looked_at=48, asked_about=30, searched=12, text_only=48),
+}
 PEAK_RATE = 1.5e-3
 WARM_UP_RATIO = 0.02
 DECAY_RATIO = 0.34
@@ -34,6 +38,7 @@ FINAL_RATE_RATIO = 0.02
 AVERAGE_DECAY = 0.99  # over the last hundred steps: a longer memory would still hold the untrained words
 HELPER_WEIGHTS = {"dense": 0.5, "reading": 0.5}  # in stage 2; the answers count in full
 TOKENIZER_TEXT_COUNT = 20000
+TOKENIZER_COORDINATE_COUNT = 500  # often enough that each coordinate becomes one word
 LOG_STEPS = 20
 
 
@@ -54,32 +59,40 @@ class Run:
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--worlds", nargs="+", choices=tuple(WORLDS), default=tuple(WORLDS))
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--save-minutes", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="folder of an earlier nano to go on from")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
-    tokenizer = _open_tokenizer(arguments.work / "tokenizer", arguments.seed)
-    run = _open_run(tokenizer, arguments.seed)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    tokenizer = _open_tokenizer(arguments.work / "tokenizer", arguments.worlds, arguments.seed)
+    run = _open_run(tokenizer, arguments.seed, arguments.start)
     if arguments.resume and (arguments.work / "state.pt").exists():
         _load(run, arguments.work / "state.pt")
     _train(run, tokenizer, arguments)
     _save(run, tokenizer, arguments)
 
 
-def _open_tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
+def _open_tokenizer(folder: Path, worlds: Sequence[str], seed: int) -> PreTrainedTokenizerFast:
     if not folder.exists():
         rng = np.random.default_rng(seed)
-        questions = (batches.draw_text_question(rng, "train") for _ in range(TOKENIZER_TEXT_COUNT))
-        building.train_tokenizer(q.prompt + "\n" + q.answer for q in questions).save_pretrained(folder)
+        questions = (batches.draw_text_question(rng, worlds) for _ in range(TOKENIZER_TEXT_COUNT))
+        texts = [question.prompt + "\n" + question.answer for question in questions]
+        coordinates = answers.ground([(step,) * 4 for step in range(0, 1001, regions.STEP)])
+        building.train_tokenizer([*texts, *[coordinates] * TOKENIZER_COORDINATE_COUNT]).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
 
 
-def _open_run(tokenizer: PreTrainedTokenizerFast, seed: int) -> Run:
+def _open_run(tokenizer: PreTrainedTokenizerFast, seed: int, start: Path | None) -> Run:
     model = building.build_model(tokenizer, seed)
+    if start:
+        building.carry_over(model, tokenizer, start)
     heads = losses.DenseHeads(model.config.vision_config.hidden_size)
     reading = losses.ReadingHead(model.config.text_config.hidden_size)
     parameters = [*model.parameters(), *heads.parameters(), *reading.parameters()]
@@ -116,7 +129,7 @@ def _open_stage(
 ) -> Iterator[StepBatch]:
     size = STEP_SIZES["eyes" if is_eyes else "all"]
     seed = arguments.seed * 1_000_003 + run.step
-    return open_stream(DrawnStream(arguments.work, tokenizer, size, seed))
+    return open_stream(DrawnStream(arguments.shards, arguments.worlds, tokenizer, size, seed))
 
 
 def _rate_ratio(progress: float) -> float:
@@ -133,8 +146,14 @@ def _step(run: Run, batch: StepBatch, is_eyes: bool, rate: float) -> None:
         cells = losses.look(run.model, batch.panels)
         parts["dense"] = run.heads(cells, batch.targets)
         if not is_eyes:
-            parts["picture"], picture_reading = losses.picture_loss(run.model, run.reading, cells, batch)
-            parts["text"], text_reading = losses.text_loss(run.model, run.reading, batch)
+            asked, searched = len(batch.picture.ids), len(batch.regions.ids)
+            parts["picture"], picture_reading = losses.picture_loss(
+                run.model, run.reading, cells[:asked], batch.picture
+            )
+            parts["regions"], _ = losses.picture_loss(
+                run.model, run.reading, cells[asked : asked + searched, :1], batch.regions
+            )
+            parts["text"], text_reading = losses.text_loss(run.model, run.reading, batch.text)
             parts["reading"] = picture_reading + text_reading
     weights = {} if is_eyes else HELPER_WEIGHTS
     loss = sum(part * weights.get(name, 1.0) for name, part in parts.items())

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from services.lvlm.nano import batches, scenes, things
+from services.lvlm.nano import batches, regions, things
 from services.lvlm.nano.draw import draw_shard, read_covered
-from services.lvlm.nano.scenes import WORLDS, draw_scene
 from services.lvlm.nano.segments import (
     KEPT_RATIO,
     MAX_SEGMENT_COUNT,
@@ -14,33 +13,36 @@ from services.lvlm.nano.segments import (
     name_segments,
     segment_evidence,
 )
+from services.lvlm.nano.worlds import WORLDS, open_world
+from services.lvlm.nano.worlds.digits import HELD_OUT, SIDE_MAX_PX, TRAIN, draw_digits
+from services.lvlm.nano.worlds.outside import draw_outside
 
 SEEDS = range(25)
 
 
-@pytest.mark.parametrize("split", list(WORLDS))
+@pytest.mark.parametrize("split", ["train", "held_out"])
 def test_scene_has_picture_and_cover_of_one_size(split: str) -> None:
     for seed in SEEDS:
-        scene = draw_scene(np.random.default_rng(seed), split)
+        scene = draw_digits(np.random.default_rng(seed), split)
         assert scene.picture.shape == scene.cover.shape
         assert scene.picture.dtype == scene.cover.dtype == np.uint8
-        assert 28 <= scene.picture.shape[0] <= 64
+        assert 28 <= scene.picture.shape[0] <= SIDE_MAX_PX
         assert scene.cover.max() < things.THING_COUNT
 
 
 def test_same_seed_draws_same_scene() -> None:
-    first, second = (draw_scene(np.random.default_rng(5), "train") for _ in range(2))
+    first, second = (draw_digits(np.random.default_rng(5), "train") for _ in range(2))
     assert np.array_equal(first.picture, second.picture)
 
 
 def test_unknown_covers_the_whole_picture_or_nothing() -> None:
     for seed in range(80):
-        cover = draw_scene(np.random.default_rng(seed), "train").cover
+        cover = draw_digits(np.random.default_rng(seed), "train").cover
         assert (cover == things.UNKNOWN).mean() in (0.0, 1.0)
 
 
 def test_held_out_fonts_letters_and_greys_are_not_trained_on() -> None:
-    train, held_out = scenes.TRAIN, scenes.HELD_OUT
+    train, held_out = TRAIN, HELD_OUT
     assert not set(train.fonts) & set(held_out.fonts)
     assert not set(train.letters) & set(held_out.letters)
     assert any(low == 95 and high == 125 for low, high in held_out.greys)
@@ -52,15 +54,17 @@ def test_held_out_fonts_letters_and_greys_are_not_trained_on() -> None:
 def test_evidence_is_a_probability_map() -> None:
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
-        evidence = draw_evidence(rng, draw_scene(rng, "train").cover)
+        evidence = draw_evidence(rng, draw_digits(rng, "train").cover)
         assert evidence.min() >= 0
         assert evidence.sum() == pytest.approx(1.0)
 
 
-def test_segments_are_numbered_from_one_without_gaps_and_all_named() -> None:
+@pytest.mark.parametrize("name", list(WORLDS))
+def test_segments_are_numbered_from_one_without_gaps_and_all_named(name: str) -> None:
+    draw = open_world(name)
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
-        segments = draw_segments(rng, draw_scene(rng, "train").cover)
+        segments = draw_segments(rng, draw(rng, "train").cover)
         count = len(segments.covered)
         assert 1 <= count <= MAX_SEGMENT_COUNT
         assert set(np.unique(segments.numbers)) - {0} == set(range(1, count + 1))
@@ -73,41 +77,56 @@ def test_segments_keep_most_of_the_evidence() -> None:
     assert evidence[numbers > 0].sum() / evidence.sum() >= KEPT_RATIO - 0.01
 
 
-def _half_and_half(share_on_square: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    cover = np.zeros((28, 28), dtype=np.uint8)
-    cover[0:4, 0:4], cover[20:24, 0:4] = things.SQUARE, things.DIGIT
-    evidence = np.zeros((28, 28))
-    evidence[0, 0], evidence[20, 0] = share_on_square, 1 - share_on_square
-    return (evidence > 0).astype(np.uint8), evidence, cover
-
-
 @pytest.mark.parametrize(
-    ("share_on_square", "covered"),
+    ("square_px", "digit_px", "ground_px", "covered"),
     [
-        (0.9, (things.SQUARE,)),
-        (0.61, (things.SQUARE,)),
-        (0.55, (things.SQUARE, things.DIGIT)),
-        (0.45, (things.DIGIT, things.SQUARE)),
-        (0.1, (things.DIGIT,)),
+        (16, 0, 0, (things.SQUARE,)),
+        (14, 8, 0, (things.SQUARE,)),
+        (12, 10, 0, (things.SQUARE, things.DIGIT)),
+        (8, 14, 0, (things.DIGIT,)),
+        (16, 0, 30, (things.SQUARE,)),  # ground around a mark weighs little
+        (4, 0, 30, (things.BACKGROUND,)),
     ],
 )
-def test_segment_is_named_by_where_its_evidence_lies(share_on_square: float, covered: tuple[int, ...]) -> None:
-    numbers, evidence, cover = _half_and_half(share_on_square)
-    assert name_segments(numbers, evidence, cover) == (covered,)
+def test_segment_is_named_by_what_its_pixels_show(
+    square_px: int, digit_px: int, ground_px: int, covered: tuple[int, ...]
+) -> None:
+    cover, numbers = np.zeros((2, 28, 28), dtype=np.uint8)
+    cover[0:4, 0:4], cover[12:16, 0:4] = things.SQUARE, things.DIGIT
+    for rows, count in ((slice(0, 4), square_px), (slice(12, 16), digit_px)):
+        numbers[rows, 0:4].flat[:count] = 1
+    numbers[24:28, 10:28].flat[:ground_px] = 1
+    assert name_segments(numbers, cover) == (covered,)
 
 
-def test_evidence_one_pixel_beside_a_thing_counts_for_it() -> None:
-    cover = np.zeros((28, 28), dtype=np.uint8)
+def test_pixel_beside_a_thing_counts_for_it() -> None:
+    cover, numbers = np.zeros((2, 28, 28), dtype=np.uint8)
     cover[0:4, 0:4] = things.SQUARE
-    evidence = np.zeros((28, 28))
-    evidence[4, 4] = 1.0
-    assert name_segments((evidence > 0).astype(np.uint8), evidence, cover) == ((things.SQUARE,),)
-    evidence = np.roll(evidence, 1, axis=0)
-    assert name_segments((evidence > 0).astype(np.uint8), evidence, cover) == ((things.BACKGROUND,),)
+    numbers[4, 4] = 1
+    assert name_segments(numbers, cover) == ((things.SQUARE,),)
+    assert name_segments(np.roll(numbers, 1, axis=0), cover) == ((things.BACKGROUND,),)
 
 
-def test_shard_records_round_trip_and_targets_are_shares() -> None:
-    record = draw_shard(seed=1, split="train", scene_count=2)[1]
+def test_picture_from_outside_is_unknown_all_over() -> None:
+    for seed in SEEDS:
+        scene = draw_outside(np.random.default_rng(seed))
+        assert (scene.cover == things.UNKNOWN).all()
+        assert scene.picture.shape == (112, 112, 3)
+
+
+def test_boxes_are_in_thousandths_x_first_and_lungs_have_two() -> None:
+    cover = np.zeros((112, 112), dtype=np.uint8)
+    cover[28:84, 14:42], cover[28:84, 70:98] = things.LUNG, things.LUNG
+    assert sorted(regions.find_boxes(cover, things.LUNG)) == [(125, 250, 375, 750), (625, 250, 875, 750)]
+    cover[:] = 0
+    cover[0:14, 84:112] = things.TIME_STAMP
+    assert regions.find_boxes(cover, things.TIME_STAMP) == [(750, 0, 1000, 125)]
+    assert regions.find_boxes(cover, things.LEAD) == []
+
+
+@pytest.mark.parametrize("name", list(WORLDS))
+def test_shard_records_round_trip_and_targets_are_shares(name: str) -> None:
+    record = draw_shard(1, "train", WORLDS[name], open_world(name), scene_count=2)[1]
     assert len(read_covered(record)) == record["segment_count"]
     panels, targets = batches.render_record(record)
     assert panels.shape == (2, 3, 112, 112)

@@ -10,8 +10,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from services.lvlm.nano import things
-from services.lvlm.nano.digits import HELD_OUT_FONTS, TRAIN_FONTS, draw_digit, fit_digit, load_font
+from services.lvlm.nano.worlds.glyphs import HELD_OUT_FONTS, TRAIN_FONTS, draw_digit, fit_digit, load_font
+from services.lvlm.nano.worlds.scene import Scene
 
+SIDE_MAX_PX = 64
 INK_RATIO = 0.2  # a pixel belongs to the digit from this share of full ink on
 
 
@@ -32,26 +34,10 @@ HELD_OUT = World(HELD_OUT_FONTS, "LEMNUVCD", (4, 5, 7), ((95, 125), (190, 240)),
 WORLDS = {"train": TRAIN, "held_out": HELD_OUT}
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A picture and, per pixel, the code of the thing that covers it.
-
-    Shapes: picture (height, width) uint8; cover (height, width) uint8, codes of `things`.
-    """
-
-    picture: np.ndarray
-    cover: np.ndarray
-
-    @property
-    def seen(self) -> list[int]:
-        """The things in the picture, by code; the background is not a thing seen."""
-        return [int(code) for code in np.unique(self.cover) if code != things.BACKGROUND]
-
-
-def draw_scene(rng: np.random.Generator, split: str) -> Scene:
+def draw_digits(rng: np.random.Generator, split: str) -> Scene:
     """Draw one scene of the split "train" or "held_out"."""
     world = WORLDS[split]
-    side = 28 if rng.random() < 0.8 else int(rng.integers(28, 65))
+    side = 28 if rng.random() < 0.8 else int(rng.integers(28, SIDE_MAX_PX + 1))
     if rng.random() < 0.07:
         return _draw_outside(rng, side)
     ground, is_inverted = _draw_ground(rng, side, world)
