@@ -7,7 +7,7 @@ reply = client.explain("digits", [("seven", Path("seven.png").read_bytes())])
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -102,6 +102,14 @@ class Client(AbstractContextManager):
         """Behaviour in words, of up to 256 explained pictures."""
         request = lvlm_pb.DescribeBehaviorRequest(model=model, images=images)
         return self._call("LVLM service", self._lvlm.DescribeBehavior, request, _PUBLISH_TIMEOUT_S)
+
+    def compile(
+        self, task: str, class_names: Sequence[str], sentences: Mapping[str, str]
+    ) -> lvlm_pb.CompileSpecificationResponse:
+        """Typed rules out of plain sentences per class (or "all"), for a person to confirm."""
+        told = [lvlm_pb.ClassSentences(class_name=name, text=text) for name, text in sentences.items()]
+        request = lvlm_pb.CompileSpecificationRequest(task=task, class_names=class_names, sentences=told)
+        return self._call("LVLM service", self._lvlm.CompileSpecification, request, _PUBLISH_TIMEOUT_S)
 
     def ground(self, images: Sequence[NamedImage], phrases: Sequence[str]) -> list[lvlm_pb.GroundedPhrase]:
         """Where phrases lie in any number of pictures: each phrase in each picture, pictures outermost, in order."""

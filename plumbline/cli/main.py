@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from plumbline.cli.grounding import AsJson, Out, Phrases, ground
 from plumbline.cli.session import Session, console, failures_told
+from plumbline.cli.specifying import specification_app
 from plumbline.cli.watching import follow, state_name
 from plumbline.client import Client, NamedImage, explained_images
 from plumbline.errors import PlumblineError
@@ -31,6 +32,7 @@ MODELS_TIMEOUT_S = 30.0
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models_app = typer.Typer(invoke_without_command=True, help="List the served models, or add one.")
 app.add_typer(models_app, name="models")
+app.add_typer(specification_app, name="specification")
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
 Version = Annotated[int, typer.Option("--version", min=0, help="Version of the model; 0 is the champion.")]

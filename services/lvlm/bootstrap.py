@@ -40,22 +40,27 @@ async def run(settings: LvlmSettings) -> None:
     """Serve until told to stop."""
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings.threads)
-    profile = load_profile(settings.profile)
-    sink = CelerySink(settings.broker_url) if settings.broker_url else None
     async with build_engine(settings) as engine:
-        grounding = build_grounding(settings, engine, profile)
-        servicer = LvlmServicer(
-            Translating(engine, profile, sink, settings.seed, grounding),
-            Describing(engine, profile, settings.seed),
-            Compiling(engine, profile, settings.seed),
-            grounding,
-            ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
-        )
+        servicer = build_servicer(settings, engine)
 
         def register(server: grpc.aio.Server) -> None:
             rpc.add_LvlmServiceServicer_to_server(servicer, server)
 
         await serve(settings, [SERVICE], register)
+
+
+def build_servicer(settings: LvlmSettings, engine: Engine) -> LvlmServicer:
+    """All use cases on `engine`."""
+    profile = load_profile(settings.profile)
+    sink = CelerySink(settings.broker_url) if settings.broker_url else None
+    grounding = build_grounding(settings, engine, profile)
+    return LvlmServicer(
+        Translating(engine, profile, sink, settings.seed, grounding),
+        Describing(engine, profile, settings.seed),
+        Compiling(engine, profile, settings.seed),
+        grounding,
+        ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
+    )
 
 
 def build_grounding(settings: LvlmSettings, engine: Engine, profile: PromptProfile) -> Grounding:

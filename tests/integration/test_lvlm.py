@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import grpc
 import numpy as np
 import pytest
 
-from plumbline.client import explained_images
+from plumbline.client import Client, explained_images
 from plumbline.common.v1 import critique_pb2
 from plumbline.errors import PlumblineError, from_rpc_error
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
@@ -104,3 +106,22 @@ def test_behaviour_is_told_with_counts_that_its_pictures_bear_out(served):
     for behaviour in reply.classes:
         assert sum(len(item.image_ids) for item in behaviour.evidence) == behaviour.image_count
         assert behaviour.image_count <= by_class[behaviour.target_label]
+
+
+def test_sentences_become_rules_of_the_experts_words_or_are_refused_with_the_field(stack):
+    # Only this much, because the embedded weights may not have learned to compile; benchmarks/lvlm/compiling.py says how well they do.
+    sentences = {"3": "The strokes of the digit, not the grey square in the corner.", "all": "Ignore the letter."}
+    with Client(stack.explainer, stack.lvlm, stack.trainer) as client:
+        rules, faults = outcome(lambda: client.compile("Read the digit.", ["1", "3"], sentences).rules)
+    assert bool(rules) != bool(faults)
+    assert {field for field, _ in faults} <= {"sentences[0].text", "sentences[1].text"}
+    for rule in rules:
+        assert all(phrase in sentences[rule.class_name] for phrase in rule.noun_phrases)
+
+
+def outcome(call: Callable[[], Sequence[pb.TypedRule]]) -> tuple[Sequence[pb.TypedRule], Sequence[tuple[str, str]]]:
+    """The rules, or what was wrong with the request."""
+    try:
+        return call(), ()
+    except PlumblineError as error:
+        return (), error.faults
