@@ -6,7 +6,7 @@ It serves a local folder as it is: `transformers serve FOLDER`, where LVLM_MODEL
 - Pictures and template are the folder's own, so greedy answers are the in-process engine's, word for word, once the server computes in
   the same precision: without `--dtype float32` it takes the bfloat16 of the weights.
 - `response_format` is ignored, and only its log says so. A judge is not held to its schema there; its answer is read strictly all the
-  same. vLLM and SGLang hold it.
+  same. vLLM and SGLang document that they hold it; neither could be run here.
 - `temperature` makes nothing sampled where the folder's generation_config says `do_sample: false`, as nano's does: a question asked
   again is answered the same way again.
 - A text with the tokenizer's picture mark in it is HTTP 500, which counts as a failure of the server. Prompts break such marks up.
