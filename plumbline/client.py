@@ -27,9 +27,12 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 EXPLAIN_CHUNK = 64
 PREDICT_CHUNK = 256
 GROUND_CHUNK = 32
+REPLAY_CHUNK = 32
 CRITIQUE_PAGE = 200
 _CALL_TIMEOUT_S = 120.0
 _PUBLISH_TIMEOUT_S = 300.0
+_DESCRIBE_TIMEOUT_S = 2.0
+"""For each picture."""
 _REFUSED = re.compile(r"images\[(\d+)\]")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 
@@ -99,9 +102,10 @@ class Client(AbstractContextManager):
     def describe(
         self, model: vision_pb2.ModelVersion, images: Sequence[lvlm_pb.ExplainedImage]
     ) -> lvlm_pb.DescribeBehaviorResponse:
-        """Behaviour in words, of up to 256 explained pictures."""
+        """Behaviour in words, of up to 2048 explained pictures; the time allowed grows with their number."""
         request = lvlm_pb.DescribeBehaviorRequest(model=model, images=images)
-        return self._call("LVLM service", self._lvlm.DescribeBehavior, request, _PUBLISH_TIMEOUT_S)
+        timeout_s = max(_PUBLISH_TIMEOUT_S, _DESCRIBE_TIMEOUT_S * len(images))
+        return self._call("LVLM service", self._lvlm.DescribeBehavior, request, timeout_s)
 
     def compile(
         self, task: str, class_names: Sequence[str], sentences: Mapping[str, str]
@@ -133,6 +137,10 @@ class Client(AbstractContextManager):
             model=model, specification=specification, images=images, mask_source=mask_source, rules=rules
         )
         return self._call("LVLM service", self._lvlm.TranslateSpecification, request, _PUBLISH_TIMEOUT_S)
+
+    def replay(self, request: lvlm_pb.ReplayCritiquesRequest) -> lvlm_pb.ReplayCritiquesResponse:
+        """Up to 32 stored critiques judged again; `plumbline.replay` does it for a whole job."""
+        return self._call("LVLM service", self._lvlm.ReplayCritiques, request, _PUBLISH_TIMEOUT_S)
 
     def submit(self, request: trainer_pb.SubmitAlignmentRequest) -> trainer_pb.Alignment:
         """File an alignment job."""
@@ -235,7 +243,7 @@ def _ask_all(
 
 def _ask(ask: Callable[[Sequence[NamedImage]], Sequence[Reply]], chunk: Sequence[NamedImage]) -> list[Reply]:
     """Answers to a chunk; one that comes to more than a message or a service takes is asked in halves."""
-    parts = call_in_parts(lambda images: _naming(ask, images), chunk, _is_too_much)
+    parts = call_in_parts(lambda images: _naming(ask, images), chunk, is_too_much)
     return [answer for part in parts for answer in part]
 
 
@@ -250,5 +258,6 @@ def _naming(ask: Callable[[Sequence[NamedImage]], Sequence[Reply]], images: Sequ
         raise PlumblineError(f"{images[int(refused[1])][0]}: {error}", error.code, error.field) from error
 
 
-def _is_too_much(error: Exception) -> bool:
+def is_too_much(error: Exception) -> bool:
+    """Whether a call failed because it asked for more than a message or a service takes: halves may do."""
     return isinstance(error, PlumblineError) and error.code == "RESOURCE_EXHAUSTED"

@@ -14,11 +14,13 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from plumbline.cli.grounding import AsJson, Out, Phrases, ground
+from plumbline.cli.replaying import critiques_app
 from plumbline.cli.session import Session, console, failures_told
 from plumbline.cli.specifying import specification_app
 from plumbline.cli.watching import follow, state_name
 from plumbline.client import Client, NamedImage, explained_images
 from plumbline.errors import PlumblineError
+from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.report import collect, render
 from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
@@ -28,10 +30,12 @@ from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 JOB_TIMEOUT_S = 6 * 3600
 MODELS_TIMEOUT_S = 30.0
+SHOWN_PLACES = 6
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models_app = typer.Typer(invoke_without_command=True, help="List the served models, or add one.")
 app.add_typer(models_app, name="models")
+app.add_typer(critiques_app, name="critiques")
 app.add_typer(specification_app, name="specification")
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
@@ -172,6 +176,8 @@ def describe(context: typer.Context, images: Images, model: Model = "", version:
             console.print(told, markup=False, highlight=False)
         for behaviour in reply.classes:
             console.print(behaviour.text, markup=False, highlight=False)
+            for claim in behaviour.claims:
+                console.print(f"  {_evidence(claim)}", markup=False, highlight=False, style="dim")
 
 
 @app.command("ground")
@@ -234,6 +240,14 @@ def _named(paths: Sequence[Path]) -> list[NamedImage]:
     """Each picture with its file's name, or with the whole path where two files share the name."""
     names = Counter(path.name for path in set(paths))
     return [(path.name if names[path.name] == 1 else str(path), path.read_bytes()) for path in dict.fromkeys(paths)]
+
+
+def _evidence(claim: lvlm_pb.Claim) -> str:
+    """Where a claim can be checked: its things, and the first of the segments that bear it out."""
+    places = list(claim.segments or claim.image_ids)
+    more = f" and {len(places) - SHOWN_PLACES} more" if len(places) > SHOWN_PLACES else ""
+    about = ", ".join(claim.things) or f"{len(claim.image_ids)} images"
+    return f"{about}: {', '.join(places[:SHOWN_PLACES])}{more}"
 
 
 def _wait_for_models(layout: StackLayout) -> None:
