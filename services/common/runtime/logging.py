@@ -1,4 +1,9 @@
-"""JSON lines on standard error: short constant messages, data in fields. No pixels, prompts or patient data."""
+"""JSON lines on standard error: short constant messages, data in fields. No pixels, prompts or patient data.
+
+What others write is cut down to that: of an exception the types and places, for its message may quote what was sent; of a message the
+first line, for asyncio puts an exception's words below it; of libraries nothing below INFO, and of HTTP clients, which tell of what
+they send and get, only warnings.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,10 @@ import json
 import logging
 import sys
 import time
+import traceback
 
+_OURS = "services"
+_TALKATIVE = ("httpx", "httpcore")
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -18,16 +26,28 @@ class JsonFormatter(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage().partition("\n")[0],
         }
         entry |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
-            entry["stack"] = self.formatException(record.exc_info)
+            entry["stack"] = _tell_places(record.exc_info[1])
         return json.dumps(entry, default=str)
 
 
+def _tell_places(error: BaseException | None) -> str:
+    """Types and places of an exception and of what caused it, the cause first."""
+    if error is None:
+        return ""
+    before = _tell_places(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
+    kind = type(error)
+    return f"{before}{''.join(traceback.format_tb(error.__traceback__))}{kind.__module__}.{kind.__qualname__}\n"
+
+
 def set_up_logging(level: str = "INFO") -> None:
-    """Send every log record of the process to standard error as JSON. Called by `__main__` alone."""
+    """Send every log record of the process to standard error as JSON, ours from `level` on. Called by `__main__` alone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=max(logging.INFO, logging.getLevelNamesMapping()[level]), handlers=[handler], force=True)
+    logging.getLogger(_OURS).setLevel(level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
