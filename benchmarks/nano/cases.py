@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from benchmarks.decoy.data import MNIST, DecoyDigits, load_splits
 from benchmarks.decoy.shortcut_model import EPOCHS, choose_baselines, to_pixels, train_shortcut_model
@@ -76,6 +78,7 @@ def list_sets(seed: int) -> dict[str, Draw]:
         sets[f"{title}, the loop's evidence, sentences by hand"] = partial(
             _explain_real, source, seed, partial(_choose_hand_written, "digits")
         )
+    sets["outside: natural pictures"] = partial(_draw_cases, _NaturalPictures(), partial(_write_any, "held_out"))
     films = FilmPhotographs.open(PICTURES / "chest_xray", UNSEEN_FILMS)
     if films:
         sets["real films with drawn marks"] = partial(
@@ -127,6 +130,26 @@ class _RealDigits:
     def __call__(self, rng: np.random.Generator) -> Scene:
         row = int(rng.integers(len(self._train.labels)))
         return Scene(self._train.pictures[row], _cover(self._train, row))
+
+
+class _NaturalPictures:
+    """Draws windows of the two photographs that ship with scikit-learn: nothing in them is known."""
+
+    def __init__(self) -> None:
+        self._photographs = load_sample_images().images  # (height, width, 3) uint8
+
+    def __call__(self, rng: np.random.Generator) -> Scene:
+        photograph = self._photographs[rng.integers(len(self._photographs))]
+        side = int(rng.integers(112, min(photograph.shape[:2]) + 1))
+        top, left = (int(rng.integers(photograph.shape[axis] - side + 1)) for axis in range(2))
+        window = Image.fromarray(photograph[top : top + side, left : left + side])
+        picture = np.asarray(window.resize((112, 112), Image.Resampling.BOX))
+        return Scene(picture, np.full((112, 112), things.UNKNOWN, dtype=np.uint8))
+
+
+def _write_any(split: str, rng: np.random.Generator, scene: Scene) -> Specification:
+    world = list(WORLDS.values())[rng.integers(len(WORLDS))]
+    return draw_specification(rng, split, [world.subject, world.marks[0]], world)
 
 
 def _mark_film(films: FilmPhotographs, rng: np.random.Generator) -> Scene:

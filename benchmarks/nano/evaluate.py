@@ -2,9 +2,11 @@
 
 Run: python -m benchmarks.nano.evaluate --out FILE [--count N] [--seed S]
 
-Drawn scenes as in training and held out (other fonts, sizes, greys, textures, sentences); real digits with decoys under drawn evidence and
-under the segments that the loop itself makes of a model that learned the decoy. Sentences come from the held-out part of the grammar or from a
-file written by hand. LVLM_* settings choose another engine than `nano`.
+Drawn scenes of every world as in training and held out (other fonts, sizes, colours, textures, sentences); real digits with decoys under
+drawn evidence and under the segments that the loop itself makes of a model that learned the decoy; real films with drawn marks, real photographs
+with stickers, and pictures from outside every world. Sentences come from the held-out part of the grammar or from a file written by hand. A sheet
+of examples, right ones and wrong ones, goes beside the figures.
+LVLM_* settings choose another engine than `nano`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import torch
 import transformers
 
 from benchmarks.nano.cases import list_sets
-from benchmarks.nano.scoring import score
+from benchmarks.nano.examples import draw_examples
+from benchmarks.nano.scoring import Answered, ask_and_score
 from benchmarks.provenance import where
 
 
@@ -33,8 +36,9 @@ def main() -> None:
     torch.set_num_threads(2)
     transformers.utils.logging.disable_progress_bar()
     report = {"about": where() | {"seed": arguments.seed}, "sets": {}}
+    answered: dict[str, list[Answered]] = {}
     for name, draw in list_sets(arguments.seed).items():
-        found = score(draw(np.random.default_rng(arguments.seed), arguments.count))
+        answered[name], found = ask_and_score(draw(np.random.default_rng(arguments.seed), arguments.count))
         report["sets"][name] = found
         sys.stdout.write(
             f"{name}: verdicts {found['verdict_accuracy_ratio']:.3f}, sight {found['sight_accuracy_ratio']:.3f}, "
@@ -43,6 +47,7 @@ def main() -> None:
         sys.stdout.flush()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    draw_examples(answered, arguments.out.with_name("examples.png"))
 
 
 if __name__ == "__main__":

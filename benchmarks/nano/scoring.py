@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.nano.cases import Case
@@ -49,7 +50,30 @@ async def _translate(translating: Translating, number: int, case: Case) -> Criti
     return critique
 
 
-def score(cases: Sequence[Case]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Answered:
+    """A case, its critique, and per segment what would have been right and what was said."""
+
+    case: Case
+    critique: Critique
+
+    @property
+    def truths(self) -> list[str]:
+        """The verdict that each segment should have had."""
+        return [answers.verdict_of(codes, self.case.specification) for codes in self.case.covered]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """The verdict that each segment got."""
+        return [judged.verdict.value for judged in self.critique.verdicts]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every segment got the right verdict."""
+        return self.truths == self.verdicts
+
+
+def ask_and_score(cases: Sequence[Case]) -> tuple[list[Answered], dict[str, Any]]:
     """Ask about all cases and compare, segment by segment. Ratios from 0 to 1.
 
     sight: the critic names exactly what the segment covers. opposite: SPURIOUS for CORE or the other way round, the harmful mistake.
@@ -57,16 +81,20 @@ def score(cases: Sequence[Case]) -> dict[str, Any]:
     started = time.monotonic()
     critiques = ask(cases)
     elapsed_s = time.monotonic() - started
+    answered = [Answered(*pair) for pair in zip(cases, critiques, strict=True)]
+    return answered, _score(answered) | {"pictures_per_s": round(len(cases) / elapsed_s, 2)}
+
+
+def _score(answered: Sequence[Answered]) -> dict[str, Any]:
     confusion: Counter[str] = Counter()
     by_thing: dict[str, Counter[str]] = {}
     rows: list[tuple[bool, bool, bool]] = []
     pictures: list[bool] = []
-    for case, critique in zip(cases, critiques, strict=True):
-        said = {int(number): name for number, name, _ in SENTENCE.findall(critique.reasons)}
+    for one in answered:
+        said = {int(number): name for number, name, _ in SENTENCE.findall(one.critique.reasons)}
         own = []
-        for codes, judged in zip(case.covered, critique.verdicts, strict=True):
-            truth, given = answers.verdict_of(codes, case.specification), judged.verdict.value
-            is_seen = said.get(judged.segment_index) == " and ".join(things.WITH_ARTICLE[code] for code in codes)
+        for index, (codes, truth, given) in enumerate(zip(one.case.covered, one.truths, one.verdicts, strict=True)):
+            is_seen = said.get(index + 1) == " and ".join(things.WITH_ARTICLE[code] for code in codes)
             confusion[f"{truth}->{given}"] += 1
             name = things.WITH_ARTICLE[codes[0]] if len(codes) == 1 else "two things"
             by_thing.setdefault(name, Counter()).update(count=1, right=int(truth == given), seen=int(is_seen))
@@ -74,14 +102,13 @@ def score(cases: Sequence[Case]) -> dict[str, Any]:
         rows += own
         pictures.append(all(is_right for is_right, _, _ in own))
     return {
-        "pictures": len(cases),
+        "pictures": len(answered),
         "segments": len(rows),
         "verdict_accuracy_ratio": _mean(row[0] for row in rows),
         "sight_accuracy_ratio": _mean(row[1] for row in rows),
         "opposite_verdict_ratio": _mean(row[2] for row in rows),
         "all_right_picture_ratio": _mean(pictures),
-        "failed_picture_ratio": _mean(bool(critique.failure) for critique in critiques),
-        "pictures_per_s": round(len(cases) / elapsed_s, 2),
+        "failed_picture_ratio": _mean(bool(one.critique.failure) for one in answered),
         "confusion": dict(sorted(confusion.items())),
         "by_thing": {
             name: {
