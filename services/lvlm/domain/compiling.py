@@ -98,8 +98,8 @@ def read_rules(answer: str, sentences: ClassSentences) -> tuple[TypedRule, ...]:
     text = noun_phrases.on_one_line(sentences.text)
     placed: list[tuple[int, TypedRule]] = []
     for key, polarity in _KEYS.items():
-        phrases = [_read_phrase(entry, key, text) for entry in found[key]]
-        placed += _group(sorted(dict.fromkeys(phrases), key=lambda phrase: phrase.start), sentences.class_name, polarity)
+        phrases = dict.fromkeys(_read_phrase(entry, key, text) for entry in found[key])
+        placed += _group(sorted(phrases, key=lambda phrase: phrase.start), sentences.class_name, polarity)
     rules = tuple(rule for _, rule in sorted(placed, key=lambda pair: pair[0]))
     if any(len(sentence) > MAX_SENTENCE_LENGTH for sentence in _both_sides(rules)):
         raise BadModelOutput("the phrases come to more than a sentence may have")
