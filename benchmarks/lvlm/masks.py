@@ -108,10 +108,10 @@ def score(cases: Sequence[Case], critiques: Sequence[Critique], sought: Sequence
         truth, core = np.isin(case.cover, forbidden), np.isin(case.cover, list(case.specification.matters))
         thing = things.CONCEPTS[forbidden[0]] if len(forbidden) == 1 else SEVERAL
         for way, mask in make_masks(case, critique, [item.looked for item in looked]).items():
-            rows[way][thing].append((_iou(mask, truth), _covered(core, mask), not mask.any()))
+            rows[way][thing].append((iou_of(mask, truth), _covered(core, mask), not mask.any()))
     return {
         "pictures": len(cases),
-        "failed_picture_ratio": _mean(bool(critique.failure) for critique in critiques),
+        "failed_picture_ratio": mean_of(bool(critique.failure) for critique in critiques),
         "ways": {way: _summarise([row for group in rows[way].values() for row in group]) for way in WAYS},
         "by_thing": {thing: {way: _summarise(rows[way][thing]) for way in WAYS} for thing in sorted(rows[WAYS[0]])},
         "phrases": _count_phrases(cases, sought),
@@ -140,6 +140,17 @@ def make_masks(case: Case, critique: Critique, looked: Sequence[Looked]) -> dict
     return masks
 
 
+def iou_of(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union of two boolean masks, one of which is not empty."""
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def mean_of(values: Iterable[float]) -> float | None:
+    """To four places; none of nothing."""
+    listed = [float(value) for value in values]
+    return round(sum(listed) / len(listed), 4) if listed else None
+
+
 def _forbidden(case: Case) -> list[int]:
     """The things that the specification rules out and the picture shows."""
     return [
@@ -160,9 +171,9 @@ def _count_phrases(cases: Sequence[Case], sought: Sequence[Sequence[Sought]]) ->
             counts[name][f"{'shown' if truth.any() else 'not shown'}->{grounded.state.value}"] += 1
             if truth.any():
                 mask = grounded.mask and decode_mask(grounded.mask.counts, *grounded.mask.size)
-                overlaps[name].append(0.0 if mask is None else _iou(mask, truth))
+                overlaps[name].append(0.0 if mask is None else iou_of(mask, truth))
     return {
-        name: {"answers": dict(sorted(group.items())), "mean_iou_ratio": _mean(overlaps[name])}
+        name: {"answers": dict(sorted(group.items())), "mean_iou_ratio": mean_of(overlaps[name])}
         for name, group in sorted(counts.items())
     }
 
@@ -170,9 +181,9 @@ def _count_phrases(cases: Sequence[Case], sought: Sequence[Sequence[Sought]]) ->
 def _summarise(rows: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
     return {
         "pictures": len(rows),
-        "mean_iou_ratio": _mean(iou for iou, _, _ in rows),
-        "core_covered_ratio": _mean(covered for _, covered, _ in rows if not np.isnan(covered)),
-        "empty_ratio": _mean(is_empty for _, _, is_empty in rows),
+        "mean_iou_ratio": mean_of(iou for iou, _, _ in rows),
+        "core_covered_ratio": mean_of(covered for _, covered, _ in rows if not np.isnan(covered)),
+        "empty_ratio": mean_of(is_empty for _, _, is_empty in rows),
     }
 
 
@@ -183,18 +194,9 @@ def _unite(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return union
 
 
-def _iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    return float((mask & truth).sum() / (mask | truth).sum())
-
-
 def _covered(core: np.ndarray, mask: np.ndarray) -> float:
     """Share of the pixels that must matter under the mask; not a number where the picture shows none."""
     return float((core & mask).sum() / core.sum()) if core.any() else float("nan")
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    listed = [float(value) for value in values]
-    return round(sum(listed) / len(listed), 4) if listed else None
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ RING_RATIO = 0.25
 INSIDE_RATIO = 0.5
 """A superpixel belongs to the box when at least this share of it lies inside."""
 MIN_COLOUR_DISTANCE = 8.0
-"""In CIELAB, where 2.3 is just noticeable: nearer to the ring than this is not told apart."""
-SPREAD_FACTOR = 2.0
-"""A colour is distinct when it is this many times as far from the ring's as half of the ring itself is."""
+"""In CIELAB, where 2.3 is just noticeable: nearer to the ring's colour than this, or than half of the ring is, is not told apart."""
 WORK_PX = 96
 """Longest side at which superpixels are made; larger surroundings are shrunk."""
 SUPERPIXEL_COUNT = 128
@@ -51,7 +49,7 @@ def _keep_distinct(surroundings: np.ndarray, is_inside: np.ndarray) -> np.ndarra
     ring = colours[~is_inside]
     middle = np.median(ring, axis=0)
     spread = float(np.median(np.linalg.norm(ring - middle, axis=1)))
-    threshold = max(MIN_COLOUR_DISTANCE, SPREAD_FACTOR * spread)
+    threshold = max(MIN_COLOUR_DISTANCE, spread)
     count = max(2, min(SUPERPIXEL_COUNT, is_inside.size // SUPERPIXEL_PX))
     patches = slic(colours, n_segments=count, compactness=COMPACTNESS, convert2lab=False, start_label=0)
     sizes = np.bincount(patches.ravel())
