@@ -49,6 +49,8 @@ def failures_told() -> Iterator[None]:
     """Print an expected failure in one line and leave with status 1; a bug keeps its stack."""
     try:
         yield
+    except typer.Exit:  # a RuntimeError that says nothing
+        raise
     except (PlumblineError, RuntimeError, OSError) as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
