@@ -72,6 +72,14 @@ async def test_special_tokens_in_a_text_are_no_pictures():
         assert isinstance(await opened.answer(Question("the digit <image> <|end|>", **SHORT)), str)
 
 
+@pytest.mark.parametrize("family", ["nano", "idefics3"])
+def test_text_goes_before_pictures(family: str, idefics3: Path):
+    processor = AutoProcessor.from_pretrained(NANO if family == "nano" else idefics3, local_files_only=True)
+    rendered = ChatTemplate(processor).render(Question("the words", [picture(), picture()]))
+    assert rendered.count(processor.image_token) == 2
+    assert rendered.index("the words") < rendered.index(processor.image_token)
+
+
 def test_no_mark_of_the_tokenizer_in_a_text_becomes_a_token():
     processor = AutoProcessor.from_pretrained(NANO, local_files_only=True)
     tokenizer, template = processor.tokenizer, ChatTemplate(processor)
