@@ -33,7 +33,8 @@ class LvlmSettings(ServiceSettings):
     prompt_profile: str = ""
     """Name of an embedded profile, or a folder. Default: `nano` for nano, else `general`."""
     coordinates: str = ""
-    """How the model writes boxes: qwen3_vl, qwen2_5_vl, internvl, gemini, paligemma, florence2 or nano. Default: as the profile says."""
+    """How the model writes boxes: qwen3_vl, qwen2_5_vl, internvl, gemini, paligemma, florence2 or nano. Default: as the profile says.
+    The profile's prompt `ground` must ask for the same; qwen2_5_vl and qwen3_vl look alike and mean different places."""
     segmenter: Path | None = None
     """Folder of a Segment Anything model that turns boxes into pixels; without it superpixels do."""
     broker_url: str = ""
