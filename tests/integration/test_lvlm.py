@@ -105,6 +105,10 @@ def test_behaviour_is_told_with_counts_that_its_pictures_bear_out(served):
         by_class[image.target_label] = by_class.get(image.target_label, 0) + 1
     for behaviour in reply.classes:
         assert sum(len(item.image_ids) for item in behaviour.evidence) == behaviour.image_count
+        assert behaviour.text_source == pb.TEXT_SOURCE_COUNTED
+        assert {item.thing for item in behaviour.evidence} >= {
+            thing for claim in behaviour.claims for thing in claim.things
+        }
         assert behaviour.image_count <= by_class[behaviour.target_label]
 
 
@@ -125,3 +129,19 @@ def outcome(call: Callable[[], Sequence[pb.TypedRule]]) -> tuple[Sequence[pb.Typ
         return call(), ()
     except PlumblineError as error:
         return (), error.faults
+
+
+def test_stored_critiques_judged_again_are_the_same(stack):
+    images = [explained(f"{number}.png") for number in range(6)]
+    stored = translate(stack, images=images)
+    request = pb.ReplayCritiquesRequest(
+        model={"digest": DIGEST},
+        specification=SPECIFICATION,
+        images=images,
+        critiques=stored.critiques,
+        provenance=stored.provenance,
+    )
+    with grpc.insecure_channel(stack.lvlm) as channel:
+        reply = rpc.LvlmServiceStub(channel).ReplayCritiques(request, timeout=60)
+    assert list(reply.differences) == []
+    assert [critique.is_same for critique in reply.critiques] == [True] * 6
