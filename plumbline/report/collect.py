@@ -15,7 +15,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 DESCRIBED_PER_CLASS = 12
-MAX_DESCRIBED = 256  # what one call takes
+MAX_DESCRIBED = 256  # enough to say what decides, and soon described
 SHOWN_COUNT = 10
 
 

@@ -21,6 +21,11 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+class _Measure(Enum):
+    LED = auto()
+    SHOWN = auto()
+
+
 _PLAIN_WORDS = _words(
     """a an the this that these those it its they them their which where when there who whose and or but also while whereas both
     of in on by for to with at from as over across among is are was were be been has have
@@ -31,18 +36,24 @@ _PLAIN_WORDS = _words(
     appear appears appearing present visible seen found occur occurs
     hold holds holding held carry carries make makes contribute contributes use uses used described"""
 )
-_LEADING = _words(
-    """decide decides decided decisive decision decisions lead leads leading led rest rests rely relies base based determine
-    determines determined drive drives driven account accounts dominate dominates dominant largest greatest highest strongest main
-    use uses used"""
-)
-_APPEARING = _words("appear appears appearing present visible seen found occur occurs")
+_VERBS = {
+    **dict.fromkeys(
+        _words(
+            """decide decides decided decisive lead leads leading led rest rests rely relies base based determine determines determined
+            drive drives driven account accounts dominate dominates dominant largest greatest highest strongest main use uses used"""
+        ),
+        _Measure.LED,
+    ),
+    **dict.fromkeys(_words("appear appears appearing present visible seen found occur occurs"), _Measure.SHOWN),
+}
 _SHARING = _words("share shares evidence")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _BREAK = re.compile(r"[,;:()–—]|\b(?:and|while|whereas|but)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
 _HARMLESS = re.compile(r"""[\s.,;:()!?"'“”‘’–—-]*""")
-_SHARE_OF = re.compile(r"\bshares?\s+(?:(?:is|was|of|at)\s+)?$", re.IGNORECASE)
+_SHARE_OF = re.compile(
+    r"\bshares?\s+(?:of\s+the\s+(?:positive\s+)?evidence\s+)?(?:(?:is|was|of|at)\s+)?$", re.IGNORECASE
+)
 _OF_EVIDENCE = re.compile(r"\s+of\s+(?:the\s+|its\s+|all\s+)*(?:positive\s+)?evidence\b", re.IGNORECASE)
 _OF_IMAGES = re.compile(
     r"\s+(?:of\s+)?(?:the\s+|its\s+|all\s+|these\s+)*(?:\d+\s+)?(?:images|pictures|cases|decisions)\b", re.IGNORECASE
@@ -52,12 +63,6 @@ _MOST_OF_A_CLASS = 0.5
 MAX_SENTENCE_LENGTH = 500
 MAX_TOLD = 8
 """Refused sentences that the one who writes the text anew is told."""
-
-
-class _Measure(Enum):
-    LED = auto()
-    SHOWN = auto()
-    SHARE = auto()
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class _NotBorneOut(Exception):
 def check_text(text: str, evidence: ClassEvidence) -> CheckedText:
     """Hold every sentence of `text` to `evidence`. A text that leaves out what leads most often is refused too: it would mislead."""
     claims, refusals = [], []
-    for sentence in split_sentences(text, evidence.target_label):
+    for sentence in split_sentences(text, evidence):
         try:
             claims.append(_check_sentence(sentence, evidence))
         except _NotBorneOut as refusal:
@@ -103,9 +108,9 @@ def tell_refusals(checked: CheckedText) -> list[str]:
     return [head, *(f"- {as_json(refusal.sentence[:MAX_SENTENCE_LENGTH])}: {refusal.reason}" for refusal in named)]
 
 
-def split_sentences(text: str, label: str) -> list[str]:
+def split_sentences(text: str, evidence: ClassEvidence) -> list[str]:
     """Sentences without the marks of a list; a point inside a number or the class's name ends none."""
-    names = [match.span() for match in _class_name(label).finditer(text)]
+    names = [match.span() for match in _class_name(evidence).finditer(text)]
     parts, start = [], 0
     for end in _SENTENCE_END.finditer(text):
         if not any(begin < end.start() < stop for begin, stop in names):
@@ -116,41 +121,68 @@ def split_sentences(text: str, label: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Told:
+    """A figure as a sentence tells it: of which count, whether of the evidence, whether it says how many pictures there are at all.
+
+    `measure` is LED or SHOWN, None where no verb says; `is_share` is None where nothing says; `is_nested` marks "leads in 7 of the 9
+    in which it appears".
+    """
+
+    figure: Figure
+    measure: _Measure | None
+    is_share: bool | None
+    is_whole: bool
+    is_nested: bool
+
+    def holds_of(self, thing: Evidence, image_count: int) -> bool:
+        """Whether it was counted so for `thing`."""
+        by_measure = {_Measure.LED: len(thing.image_ids), _Measure.SHOWN: len(thing.shown_in)}
+        counts = list(by_measure.values()) if self.measure is None else [by_measure[self.measure]]
+        if self.figure.count is None:
+            ratios = [] if self.is_share else [count / image_count for count in counts]
+            return any(self.figure.holds_of_ratio(ratio) for ratio in (ratios or [thing.mean_share]))
+        if self.figure.whole is None:
+            return self.figure.count == image_count if self.is_whole else self.figure.count in counts
+        if self.figure.whole == image_count:
+            return self.figure.count in counts
+        nested = (by_measure[_Measure.LED], by_measure[_Measure.SHOWN])
+        return self.is_nested and (self.figure.count, self.figure.whole) == nested
+
+
+@dataclass(frozen=True)
 class _Piece:
-    """A stretch of a sentence, between commas and the like: what it names, what it counts, and of which measure it speaks."""
+    """A stretch of a sentence, between commas and the like: what it names, what it counts, and which verbs it has or goes on with."""
 
     things: tuple[Evidence, ...] = ()
-    figures: tuple[tuple[Figure, frozenset[_Measure], bool], ...] = ()
-    measures: frozenset[_Measure] = frozenset()
+    told: tuple[_Told, ...] = ()
+    measures: tuple[_Measure, ...] = ()
 
     def with_next(self, other: _Piece) -> _Piece:
-        return _Piece(self.things + other.things, self.figures + other.figures, self.measures | other.measures)
+        return _Piece(self.things + other.things, self.told + other.told, self.measures + other.measures)
 
 
 def _check_sentence(sentence: str, evidence: ClassEvidence) -> Claim:
     if len(sentence) > MAX_SENTENCE_LENGTH:
         raise _NotBorneOut(f"has {len(sentence)} characters; at most {MAX_SENTENCE_LENGTH} are read")
-    pieces = [_read_piece(part, evidence) for part in _cut(sentence, evidence)]
+    pieces: list[_Piece] = []
+    for part in _cut(sentence, evidence):
+        before = pieces[-1].measures[-1:] if pieces else ()
+        pieces.append(_read_piece(part, evidence, before))
     groups = _group(pieces)
     if not any(group.things for group in groups):
         return _check_without_things(sentence, groups, evidence)
-    things: list[Evidence] = []
-    image_ids: list[str] = []
-    measures: frozenset[_Measure] = frozenset()
+    image_ids: dict[str, None] = {}
     for group in groups:
-        measures = _inherit(group.measures, measures)
-        _check_group(group, measures, evidence)
-        things += group.things
+        _check_group(group, evidence)
         for thing in group.things:
-            image_ids += _borne_out_by(thing, group, measures)
-    shown = dict.fromkeys(image_ids)
-    names = dict.fromkeys(thing.thing for thing in things)
-    segments = [place for thing in dict.fromkeys(things) for place in thing.segments_in(shown)]
-    return Claim(sentence, tuple(names), tuple(shown), tuple(dict.fromkeys(segments)))
+            image_ids |= dict.fromkeys(_borne_out_by(thing, group))
+    things = dict.fromkeys(thing for group in groups for thing in group.things)
+    segments = dict.fromkeys(place for thing in things for place in thing.segments_in(image_ids))
+    return Claim(sentence, tuple(thing.thing for thing in things), tuple(image_ids), tuple(segments))
 
 
 def _check_without_things(sentence: str, groups: Sequence[_Piece], evidence: ClassEvidence) -> Claim:
-    figures = [figure for group in groups for figure, _, _ in group.figures]
+    figures = [told.figure for group in groups for told in group.told]
     if not figures:
         raise _NotBorneOut("names no thing of the table and no figure")
     for figure in figures:
@@ -162,9 +194,9 @@ def _check_without_things(sentence: str, groups: Sequence[_Piece], evidence: Cla
 
 
 def _cut(sentence: str, evidence: ClassEvidence) -> Iterator[str]:
-    """The sentence without the class's name, cut where one statement may end; things and figures are never cut."""
-    sentence = _class_name(evidence.target_label).sub(" class ", sentence)
-    kept = [match.span() for match in (_things(evidence) or FIGURE).finditer(sentence)]
+    """The sentence without the class's name, cut where one statement may end; things are never cut."""
+    sentence = _class_name(evidence).sub(" class ", sentence)
+    kept = [match.span() for match in _things(evidence).finditer(sentence)]
     start = 0
     for match in _BREAK.finditer(sentence):
         if not any(begin < match.end() and match.start() < end for begin, end in kept):
@@ -173,45 +205,54 @@ def _cut(sentence: str, evidence: ClassEvidence) -> Iterator[str]:
     yield sentence[start:]
 
 
-def _read_piece(part: str, evidence: ClassEvidence) -> _Piece:
+def _read_piece(part: str, evidence: ClassEvidence, before: tuple[_Measure, ...]) -> _Piece:
+    """What a piece says; one without a verb goes on with the verb `before`: "…, the digit in 6"."""
     by_name = {item.thing: item for item in evidence.items}
-    named: list[Evidence] = []
-    pattern = _things(evidence)
-    if pattern:
-        for match in pattern.finditer(part):
-            if match["thing"].lower() not in by_name:  # letters that only look the same
-                raise _NotBorneOut(f"“{match['thing']}” is no thing of the table")
-            named.append(by_name[match["thing"].lower()])
-        part = pattern.sub(lambda match: " " * len(match[0]), part)
-    figures = []
-    for match in FIGURE.finditer(part):
-        is_whole = bool(_AS_A_WHOLE.search(part[: match.start()]))
-        figures.append((read_figure(match), _measures_beside(part, match), is_whole))
-    words = [word.lower() for word in _WORD.findall(FIGURE.sub(" ", part))]
-    if strange := [word for word in words if word not in _PLAIN_WORDS]:
-        raise _NotBorneOut(f"“{strange[0]}” is no thing of the table and no plain word")
-    rest = _WORD.sub("", FIGURE.sub(" ", part))
+    names = [match["thing"].lower() for match in _things(evidence).finditer(part)]
+    if strange := [name for name in names if name not in by_name]:  # letters that only look the same
+        raise _NotBorneOut(f"“{strange[0]}” is no thing of the table")
+    part = _things(evidence).sub(lambda match: " " * len(match[0]), part)
+    words = FIGURE.sub(lambda match: " " * len(match[0]), part)
+    _check_words(words)
+    verbs = [(match.start(), verb) for match in _WORD.finditer(words) if (verb := _VERBS.get(match[0].lower()))]
+    speaks_of_share = any(match[0].lower() in _SHARING for match in _WORD.finditer(words))
+    is_share = True if speaks_of_share and not verbs else None
+    told = [_read_told(part, match, verbs, before, is_share) for match in FIGURE.finditer(part)]
+    measures = tuple(measure for _, measure in verbs) or before
+    return _Piece(tuple(by_name[name] for name in names), tuple(told), measures)
+
+
+def _check_words(words: str) -> None:
+    for word in _WORD.findall(words):
+        if word.lower() not in _PLAIN_WORDS:
+            raise _NotBorneOut(f"“{word}” is no thing of the table and no plain word")
+    rest = _WORD.sub("", words)
     if not _HARMLESS.fullmatch(rest):
         raise _NotBorneOut(f"“{rest.strip()}” can't be read")
-    return _Piece(tuple(named), tuple(figures), _measures_of(frozenset(words)))
 
 
-def _measures_of(words: frozenset[str]) -> frozenset[_Measure]:
-    cues = {_Measure.LED: _LEADING, _Measure.SHOWN: _APPEARING, _Measure.SHARE: _SHARING}
-    return frozenset(measure for measure, cue in cues.items() if cue & words)
-
-
-def _inherit(own: frozenset[_Measure], before: frozenset[_Measure]) -> frozenset[_Measure]:
-    """A statement's measures. One without a verb goes on with the one before: "…, the digit in 6"."""
-    counted = frozenset({_Measure.LED, _Measure.SHOWN})
-    return own if own & counted else own | (before & counted)
-
-
-def _measures_beside(part: str, figure: re.Match[str]) -> frozenset[_Measure]:
-    """What the words beside a figure say that it is a part of; empty when they don't."""
-    if _SHARE_OF.search(part[: figure.start()]) or _OF_EVIDENCE.match(part[figure.end() :]):
-        return frozenset({_Measure.SHARE})
-    return frozenset({_Measure.LED, _Measure.SHOWN}) if _OF_IMAGES.match(part[figure.end() :]) else frozenset()
+def _read_told(
+    part: str,
+    match: re.Match[str],
+    verbs: Sequence[tuple[int, _Measure]],
+    before: tuple[_Measure, ...],
+    is_share: bool | None,
+) -> _Told:
+    """A figure with the verb that governs it: the last one before it in its piece, else the first behind it, else the one before."""
+    ahead = [measure for place, measure in verbs if place < match.start()]
+    behind = [measure for place, measure in verbs if place > match.start()]
+    governing = [*ahead[-1:], *behind[:1], *before][:1]
+    if _OF_EVIDENCE.match(part, match.end()) or _SHARE_OF.search(part[: match.start()]):
+        is_share = True
+    elif _OF_IMAGES.match(part, match.end()):
+        is_share = False
+    return _Told(
+        read_figure(match),
+        governing[0] if governing else None,
+        is_share,
+        is_whole=bool(_AS_A_WHOLE.search(part[: match.start()])),
+        is_nested=_Measure.LED in ahead and _Measure.SHOWN in behind,
+    )
 
 
 def _group(pieces: Sequence[_Piece]) -> list[_Piece]:
@@ -223,66 +264,50 @@ def _group(pieces: Sequence[_Piece]) -> list[_Piece]:
             groups[-1] = groups[-1].with_next(piece)
             continue
         waiting = waiting.with_next(piece)
-        if waiting.things and waiting.figures:
+        if waiting.things and waiting.told:
             groups.append(waiting)
             waiting = _Piece()
     return groups if waiting == _Piece() else [*groups, waiting]
 
 
-def _check_group(group: _Piece, measures: frozenset[_Measure], evidence: ClassEvidence) -> None:
-    if not group.figures:
-        _check_unqualified(group, measures, evidence)
+def _check_group(group: _Piece, evidence: ClassEvidence) -> None:
     for thing in group.things:
-        for figure, named, is_whole in group.figures:
-            if not _holds(figure, thing, _narrow(measures, named), is_whole, evidence):
-                raise _NotBorneOut(f"“{figure.text}” is not what was counted for “{thing.thing}”")
+        for told in group.told:
+            if not told.holds_of(thing, evidence.image_count):
+                raise _NotBorneOut(f"“{told.figure.text}” is not what was counted for “{thing.thing}”")
+    says_how_often = any(
+        told.measure is _Measure.LED and not told.is_share and not told.is_whole for told in group.told
+    )
+    if _Measure.LED in group.measures and not says_how_often:
+        _check_unqualified(group, evidence)
 
 
-def _check_unqualified(group: _Piece, measures: frozenset[_Measure], evidence: ClassEvidence) -> None:
-    """ "The square decides" without a figure means: in most pictures."""
+def _check_unqualified(group: _Piece, evidence: ClassEvidence) -> None:
+    """ "The square decides" without saying how often means: in most pictures."""
     led = sum(len(thing.image_ids) for thing in dict.fromkeys(group.things))
-    if _Measure.LED in measures and led <= _MOST_OF_A_CLASS * evidence.image_count:
+    if led <= _MOST_OF_A_CLASS * evidence.image_count:
         names = ", ".join(thing.thing for thing in group.things)
         raise _NotBorneOut(f"“{names}” leads in {led} of {evidence.image_count} images: say in how many")
 
 
-def _narrow(measures: frozenset[_Measure], named: frozenset[_Measure]) -> frozenset[_Measure]:
-    """The measures that a figure may be of: those that the words right behind it allow, and of those the ones the verb says."""
-    if not measures and not named:
-        return frozenset({_Measure.LED, _Measure.SHOWN})
-    return (measures & named) or named or measures
+def _borne_out_by(thing: Evidence, group: _Piece) -> tuple[str, ...]:
+    """The pictures in which it leads, where that is all that is said of it, else those in which it appears."""
+    is_denied = any(told.figure.count is None and told.figure.high == 0 for told in group.told)
+    return thing.image_ids if set(group.measures) == {_Measure.LED} and not is_denied else thing.shown_in
 
 
-def _holds(
-    figure: Figure, thing: Evidence, measures: frozenset[_Measure], is_whole: bool, evidence: ClassEvidence
-) -> bool:
-    led, shown, total = len(thing.image_ids), len(thing.shown_in), evidence.image_count
-    counts = [count for measure, count in ((_Measure.LED, led), (_Measure.SHOWN, shown)) if measure in measures]
-    if figure.count is None:
-        ratios = [count / total for count in counts]
-        ratios += [thing.mean_share] if _Measure.SHARE in measures else []
-        return any(figure.holds_of_ratio(ratio) for ratio in ratios)
-    if figure.whole is None:
-        return figure.count == total if is_whole else figure.count in (counts or [led, shown])
-    if figure.whole == total:
-        return figure.count in (counts or [led, shown])
-    return len(counts) == 2 and (figure.count, figure.whole) == (led, shown)
-
-
-def _borne_out_by(thing: Evidence, group: _Piece, measures: frozenset[_Measure]) -> tuple[str, ...]:
-    is_denied = any(figure.count is None and figure.high == 0 for figure, _, _ in group.figures)
-    return thing.image_ids if measures == {_Measure.LED} and not is_denied else thing.shown_in
-
-
-def _things(evidence: ClassEvidence) -> re.Pattern[str] | None:
+def _things(evidence: ClassEvidence) -> re.Pattern[str]:
     """Any thing of the evidence, the longest first: "grey square" is not "square"."""
-    if not evidence.items:
-        return None
     names = sorted((item.thing for item in evidence.items), key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?P<thing>{'|'.join(map(re.escape, names))})(?:e?s)?(?!\w)", re.IGNORECASE)
 
 
-def _class_name(label: str) -> re.Pattern[str]:
-    name = re.escape(label)
-    bare = "" if label.isdigit() or len(label) < 2 else rf"|(?<!\w){name}(?!\w)"
-    return re.compile(rf"""\bclass\s+["'“]?{name}["'”]?(?!\w)|["'“]{name}["'”]{bare}""", re.IGNORECASE)
+def _class_name(evidence: ClassEvidence) -> re.Pattern[str]:
+    """The class's name after "class", and bare or quoted where it can't be taken for a figure or a thing."""
+    name = re.escape(evidence.target_label)
+    ambiguous = {item.thing for item in evidence.items}
+    is_plain = len(evidence.target_label) > 1 and not FIGURE.fullmatch(evidence.target_label)
+    bare = (
+        rf"""|["'“]?(?<!\w){name}(?!\w)["'”]?""" if is_plain and evidence.target_label.lower() not in ambiguous else ""
+    )
+    return re.compile(rf"""\bclass\s+["'“]?{name}["'”]?(?!\w){bare}""", re.IGNORECASE)

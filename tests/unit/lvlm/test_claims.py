@@ -47,6 +47,10 @@ BORNE_OUT = [
     "The square leads; the square appears in 9 of 10 images.",
     "The SQUARE leads in 7 of 10 pictures!",
     "Squares appear in 9 of 10 images.",
+    "The square leads in 7 of 10 images and appears in 9.",
+    "The square appears in 9 of 10 images and leads in 7, with a mean share of the evidence of 0.56.",
+    "The digit, with a mean share of 0.43, leads in 3 of 10 images.",
+    "In 9 of 10 decisions the square is present.",
 ]
 
 REFUSED = {
@@ -63,6 +67,12 @@ REFUSED = {
     "share of evidence for share of images": "The square leads in 56 % of the images.",
     "share of images for share of evidence": "The square holds 70 % of the evidence.",
     "word number": "The square leads in eight of ten images.",
+    "the count of the verb before": "The square leads in 7 of 10 images and appears in 7.",
+    "the count of the verb behind": "The square leads in 9 of 10 images in which it appears.",
+    "part of a part": "The square leads in 7 of the 9 images.",
+    "the largest share by its share": "The digit holds the largest share of the evidence, 0.43.",
+    "leads by its share": "The digit leads, with a mean share of 0.43.",
+    "the class's name for a figure": 'The square leads in "3" of 10 images.',
     "half": "The square leads in half of the images.",
     "a third": "The square leads in a third of the images.",
     "all": "The square leads in all images.",
@@ -135,8 +145,18 @@ def test_class_may_have_any_name(label):
     assert checked.refusals == ()
 
 
+def test_thing_that_is_called_like_the_class_is_the_thing():
+    checked = check_text("The square leads in 7 of 10 images.", evidence("square"))
+    assert [claim.things for claim in checked.claims] == [("square",)]
+    assert check_text("The square leads in 8 of 10 images.", evidence("square")).refusals
+
+
 def test_points_inside_numbers_and_marks_of_lists_end_no_sentence():
-    assert split_sentences("- A share of 0.5. Next one!\n* Third", "3") == ["A share of 0.5.", "Next one!", "Third"]
+    assert split_sentences("- A share of 0.5. Next one!\n* Third", evidence()) == [
+        "A share of 0.5.",
+        "Next one!",
+        "Third",
+    ]
 
 
 def test_what_is_counted_by_program_passes_its_own_check():
