@@ -96,7 +96,10 @@ MALFORMED_JSON = {
     "too many": "[" + ", ".join(['{"bbox_2d": [0, 0, 10, 10]}'] * (MAX_BOXES + 1)) + "]",
     "endless": "[" * 100_000,
     "nested beyond the stack": "[" * 10_000 + "]" * 10_000,
-    "fenced": f"```json\n{boxes('[0, 0, 10, 10]')}\n```",
+    "fence left open": f"```json\n{boxes('[0, 0, 10, 10]')}",
+    "two fences": f"```json\n{boxes('[0, 0, 10, 10]')}\n```\n```json\n[]\n```",
+    "prose around a fence": f"Here:\n```json\n{boxes('[0, 0, 10, 10]')}\n```",
+    "empty fence": "```json\n```",
     "prose around": f"Here it is: {boxes('[0, 0, 10, 10]')}",
     "prose alone": "The square is in the corner.",
     "cut off": '[{"bbox_2d": [0, 0, 10,',
@@ -116,6 +119,13 @@ def test_malformed_json_is_refused_and_never_absent(name, fault):
     with pytest.raises(BadModelOutput) as caught:
         find_family(name).read(MALFORMED_JSON[fault], SIZE_PX)
     assert not isinstance(caught.value, UnknownPhrase)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "nano"])
+@pytest.mark.parametrize("fence", ["```json\n{}\n```", "```\n{}```"])
+def test_one_code_fence_is_let_be(name, fence):
+    family, bare = find_family(name), boxes("[0, 0, 10, 10]")
+    assert family.read(fence.replace("{}", bare), SIZE_PX) == family.read(bare, SIZE_PX)
 
 
 MALFORMED = {

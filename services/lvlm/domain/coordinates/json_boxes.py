@@ -1,8 +1,9 @@
-"""Boxes as a JSON list of objects, `[{"bbox_2d": [1, 2, 3, 4]}]`, read strictly: nothing around it, nothing left out."""
+"""Boxes as a JSON list of objects, `[{"bbox_2d": [1, 2, 3, 4]}]`, read strictly: nothing around it but one code fence, nothing left out."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn
 
 from services.common.runtime.errors import BadModelOutput
@@ -11,6 +12,8 @@ from services.lvlm.domain.coordinates.family import MAX_BOXES, UnknownPhrase
 UNCLEAR = "unclear"
 """What a model answers that does not know the phrase: our prompts ask for this word."""
 MAX_LENGTH = 16_384
+_FENCE = re.compile(r"```(?:json)?\s*(?P<inside>[^`]*)```")
+"""Models of the Qwen family write their boxes so where no schema holds them."""
 
 
 def box_schema(key: str) -> dict[str, Any]:
@@ -36,8 +39,11 @@ def read_json_boxes(answer: str, key: str) -> list[list[float]]:
         raise UnknownPhrase("the language model does not know the phrase")
     if len(text) > MAX_LENGTH:
         raise BadModelOutput(f"{len(text)} characters instead of boxes")
+    fenced = _FENCE.fullmatch(text)
     try:
-        found = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles)
+        found = json.loads(
+            fenced["inside"] if fenced else text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles
+        )
     except (ValueError, RecursionError) as error:
         raise BadModelOutput(f"no JSON list of boxes: {error}") from error
     if not isinstance(found, list):
