@@ -130,7 +130,7 @@ class Client(AbstractContextManager):
         specification: vision_pb2.ClassSpecification,
         images: Sequence[lvlm_pb.ExplainedImage],
         mask_source: str = "MASK_SOURCE_UNSPECIFIED",
-        rules: Sequence[lvlm_pb.TypedRule] = (),
+        rules: Sequence[vision_pb2.TypedRule] = (),
     ) -> lvlm_pb.TranslateSpecificationResponse:
         """Verdicts on the segments of up to 32 explained pictures with true labels; grounded and agreed masks need `rules`."""
         request = lvlm_pb.TranslateSpecificationRequest(

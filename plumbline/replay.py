@@ -41,7 +41,7 @@ class JobReplay:
 
 
 def replay_job(client: Client, job_id: str) -> JobReplay:
-    """Judge again what a job's critiques judged, by the job's own specification.
+    """Judge again what a job's critiques judged, by the job's own specification, rules and way to masks.
 
     Raises
     ------
@@ -84,6 +84,8 @@ def _replay_alike(
             images=[_explained(picture) for picture in part],
             critiques=[picture.critique for picture in part],
             provenance=provenance,
+            mask_source=job.mask_source,
+            rules=job.rules,
             model=job.model,
         )
         reply = client.replay(request)

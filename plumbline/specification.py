@@ -4,7 +4,7 @@ task: Read the handwritten digit.
 classes:
   "3": {should_matter: the strokes of the digit, should_not_matter: the grey square in the corner}
   all: {should_matter: the strokes of the digit}
-rules:  # optional: what a person confirmed of a compiled specification
+rules:  # what a person confirmed of a compiled specification; grounded and agreed masks need them
 - {class: "3", concept: square, polarity: must_not, phrases: [the grey square in the corner]}
 
 Plain sentences, both polarities mixed:
@@ -26,9 +26,8 @@ import yaml
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
-from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 
-_SIDES = {"must": lvlm_pb.POLARITY_MUST, "must_not": lvlm_pb.POLARITY_MUST_NOT}
+_SIDES = {"must": vision_pb2.POLARITY_MUST, "must_not": vision_pb2.POLARITY_MUST_NOT}
 _SENTENCE_KEYS = {"must": "should_matter", "must_not": "should_not_matter"}
 
 
@@ -46,7 +45,7 @@ class SpecificationFile:
     """A specification and the rules that a person confirmed with it, if any."""
 
     specification: vision_pb2.ClassSpecification
-    rules: tuple[lvlm_pb.TypedRule, ...]
+    rules: tuple[vision_pb2.TypedRule, ...]
 
 
 class _TextLoader(yaml.BaseLoader):
@@ -60,12 +59,7 @@ class _TextLoader(yaml.BaseLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_specification(path: Path) -> vision_pb2.ClassSpecification:
-    """The specification of a file; its rules are checked and left aside. See `load_specification_file`."""
-    return load_specification_file(path).specification
-
-
-def load_specification_file(path: Path) -> SpecificationFile:
+def load_specification(path: Path) -> SpecificationFile:
     """Read a specification file with its rules.
 
     Raises
@@ -105,8 +99,8 @@ def load_sentences(path: Path) -> SentencesFile:
     return SentencesFile(_read_task(path, content), tuple(names), sentences)
 
 
-def dump_specification(specification: vision_pb2.ClassSpecification, rules: Sequence[lvlm_pb.TypedRule]) -> str:
-    """A specification file with its confirmed rules, as `load_specification_file` reads it."""
+def dump_specification(specification: vision_pb2.ClassSpecification, rules: Sequence[vision_pb2.TypedRule]) -> str:
+    """A specification file with its confirmed rules, as `load_specification` reads it."""
     classes = {
         rule.class_name: {key: getattr(rule, key) for key in _SENTENCE_KEYS.values() if getattr(rule, key)}
         for rule in specification.rules
@@ -151,7 +145,7 @@ def _read_class_rule(path: Path, name: str, rule: Any) -> vision_pb2.ClassRule:
     return vision_pb2.ClassRule(class_name=name, **rule)
 
 
-def _read_rule(path: Path, field: str, entry: Any, by_class: dict[str, vision_pb2.ClassRule]) -> lvlm_pb.TypedRule:
+def _read_rule(path: Path, field: str, entry: Any, by_class: dict[str, vision_pb2.ClassRule]) -> vision_pb2.TypedRule:
     entry = _expect_mapping(path, field, entry, ("class", "concept", "polarity", "phrases"))
     name = _expect_text(path, f"{field}.class", entry.get("class"))
     concept = _expect_text(path, f"{field}.concept", entry.get("concept"))
@@ -168,7 +162,7 @@ def _read_rule(path: Path, field: str, entry: Any, by_class: dict[str, vision_pb
                 f"{path}: {field}.phrases: '{phrase}' does not stand in classes.{name}.{_SENTENCE_KEYS[polarity]}; "
                 "change both or compile again"
             )
-    return lvlm_pb.TypedRule(class_name=name, concept=concept, polarity=_SIDES[polarity], noun_phrases=phrases)
+    return vision_pb2.TypedRule(class_name=name, concept=concept, polarity=_SIDES[polarity], noun_phrases=phrases)
 
 
 def _fold(text: str) -> str:

@@ -126,7 +126,7 @@ def _run(
                 idempotency_key="demo",
                 model={"name": NAME},
                 dataset_path="decoy",
-                specification=load_specification(SPECIFICATION),
+                specification=load_specification(SPECIFICATION).specification,
                 options={"images_per_class": plan.images_per_class, "epochs": plan.passes, "seed": seed},
             )
         )

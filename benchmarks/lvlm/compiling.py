@@ -29,12 +29,12 @@ import yaml
 from benchmarks.provenance import where
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import EVERY_CLASS
+from services.common.vision.typed_rules import Polarity, TypedRule
 from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.bootstrap import build_engine
 from services.lvlm.domain import noun_phrases
 from services.lvlm.domain.compiling import ClassSentences
 from services.lvlm.domain.prompts import PromptProfile
-from services.lvlm.domain.typed_rules import Polarity, TypedRule
 from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.ports import Engine, Question
 from services.lvlm.settings import LvlmSettings

@@ -30,10 +30,10 @@ from benchmarks.nano.scoring import ask
 from benchmarks.provenance import where
 from services.common.vision.critique import Critique, Verdict
 from services.common.vision.masks import decode_mask
+from services.common.vision.typed_rules import Polarity
 from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.bootstrap import build_engine, build_grounding
 from services.lvlm.domain.agreement import Looked, agree, judge_by_regions
-from services.lvlm.domain.typed_rules import Polarity
 from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.nano import things
 from services.lvlm.settings import LvlmSettings

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,15 @@ models_app = typer.Typer(invoke_without_command=True, help="List the served mode
 app.add_typer(models_app, name="models")
 app.add_typer(critiques_app, name="critiques")
 app.add_typer(specification_app, name="specification")
+
+
+class Masks(StrEnum):
+    """How a job's masks come about."""
+
+    JUDGED = "judged"
+    GROUNDED = "grounded"
+    AGREED = "agreed"
+
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
 Version = Annotated[int, typer.Option("--version", min=0, help="Version of the model; 0 is the champion.")]
@@ -84,6 +94,9 @@ def align(
     data: Annotated[str, typer.Option(help="Data set: a folder below the data root, with metadata.csv.")],
     model: Model = "",
     version: Version = 0,
+    masks: Annotated[
+        Masks, typer.Option(help="By critic and judge, by where the phrases of the file's rules lie, or what both say.")
+    ] = Masks.JUDGED,
     images_per_class: Annotated[int, typer.Option(min=0, max=10_000, help="Pictures critiqued per class; 0: 40.")] = 0,
     epochs: Annotated[
         int, typer.Option(min=0, max=200, help="Passes over the training pictures; 0: the trainer's default.")
@@ -94,11 +107,14 @@ def align(
 ) -> None:
     """Submit an alignment job and follow it."""
     with failures_told(), context.obj.client() as client:
+        file = load_specification(specification)
         request = trainer_pb.SubmitAlignmentRequest(
             idempotency_key=key or uuid.uuid4().hex,
             model={"name": model or _only_model(client), "version": version},
             dataset_path=data,
-            specification=load_specification(specification),
+            specification=file.specification,
+            mask_source=f"MASK_SOURCE_{masks.name}",
+            rules=file.rules,
             options={"images_per_class": images_per_class, "epochs": epochs, "seed": seed},
         )
         alignment = client.submit(request)

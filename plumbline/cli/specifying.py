@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from plumbline.cli.session import Session, console, failures_told
+from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.specification import SentencesFile, dump_specification, load_sentences
@@ -67,10 +68,10 @@ def _place(field: str, told: SentencesFile) -> str:
     return field.replace("class_names", "classes")
 
 
-def _show(rules: Sequence[lvlm_pb.TypedRule]) -> None:
+def _show(rules: Sequence[vision_pb2.TypedRule]) -> None:
     table = Table("class", "the decision", "concept", "in the sentence")
     for rule in rules:
-        verb = "must rest on" if rule.polarity == lvlm_pb.POLARITY_MUST else "must not rest on"
+        verb = "must rest on" if rule.polarity == vision_pb2.POLARITY_MUST else "must not rest on"
         concept = "[bold red]unknown[/]" if rule.concept == UNKNOWN_CONCEPT else escape(rule.concept)
         table.add_row(escape(rule.class_name), verb, concept, escape(", ".join(rule.noun_phrases)))
     console.print(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import ValidationError
 
 from plumbline.common.v1 import critique_pb2, vision_pb2
@@ -10,6 +12,10 @@ from services.common.vision.class_specification import ClassRule, ClassSpecifica
 from services.common.vision.critique import Critique, Provenance, Verdict
 from services.common.vision.explanation import Segment
 from services.common.vision.masks import decode_mask, encode_mask
+from services.common.vision.phrases import MAX_PHRASE_LENGTH, check_phrases
+from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule
+
+MAX_RULES = 1000
 
 
 def segment_to_proto(segment: Segment) -> vision_pb2.Segment:
@@ -47,6 +53,49 @@ def specification_to_proto(specification: ClassSpecification) -> vision_pb2.Clas
         for rule in specification.rules
     ]
     return vision_pb2.ClassSpecification(task=specification.task, rules=rules)
+
+
+def mask_source_from_proto(value: int) -> MaskSource:
+    """The way to the masks; unset means judged. `InvalidInput` at `mask_source` when there is no such way."""
+    if value == vision_pb2.MASK_SOURCE_UNSPECIFIED:
+        return MaskSource.JUDGED
+    if value not in vision_pb2.MaskSource.values():
+        raise InvalidInput("mask_source", f"no way {value}; expected one of {', '.join(MaskSource)}")
+    return MaskSource(vision_pb2.MaskSource.Name(value).removeprefix("MASK_SOURCE_"))
+
+
+def mask_source_to_proto(mask_source: MaskSource) -> vision_pb2.MaskSource:
+    return vision_pb2.MaskSource.Value(f"MASK_SOURCE_{mask_source.value}")
+
+
+def rules_from_proto(messages: Sequence[vision_pb2.TypedRule]) -> tuple[TypedRule, ...]:
+    """The rules; `InvalidInput` below `rules` when one names no class, no polarity or no phrase that can be looked for."""
+    if len(messages) > MAX_RULES:
+        raise InvalidInput("rules", f"{len(messages)} rules; at most {MAX_RULES} are taken")
+    return tuple(_rule_from_proto(message, f"rules[{index}]") for index, message in enumerate(messages))
+
+
+def _rule_from_proto(message: vision_pb2.TypedRule, field: str) -> TypedRule:
+    if not message.class_name:
+        raise InvalidInput(f"{field}.class_name", "expected the name of a class, or 'all'")
+    if len(message.concept) > MAX_PHRASE_LENGTH:
+        raise InvalidInput(
+            f"{field}.concept", f"{len(message.concept)} characters; at most {MAX_PHRASE_LENGTH} are taken"
+        )
+    if message.polarity not in (vision_pb2.POLARITY_MUST, vision_pb2.POLARITY_MUST_NOT):
+        raise InvalidInput(f"{field}.polarity", f"expected one of {', '.join(Polarity)}")
+    check_phrases(message.noun_phrases, f"{field}.noun_phrases")
+    polarity = Polarity(vision_pb2.Polarity.Name(message.polarity).removeprefix("POLARITY_"))
+    return TypedRule(message.class_name, message.concept, polarity, tuple(message.noun_phrases))
+
+
+def rule_to_proto(rule: TypedRule) -> vision_pb2.TypedRule:
+    return vision_pb2.TypedRule(
+        class_name=rule.class_name,
+        concept=rule.concept,
+        polarity=vision_pb2.Polarity.Value(f"POLARITY_{rule.polarity.value}"),
+        noun_phrases=rule.noun_phrases,
+    )
 
 
 def critique_to_proto(critique: Critique) -> critique_pb2.Critique:

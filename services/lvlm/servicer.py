@@ -15,19 +15,18 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.runtime.errors import InvalidInput
+from services.common.vision.phrases import check_phrases
 from services.common.vision.preprocessing import ImageLimits, check_request_pixels, decode_image
 from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture, Evidence
 from services.lvlm.domain.compiling import ClassSentences, compose_specification
 from services.lvlm.domain.panels import MAX_SEGMENT_COUNT
-from services.lvlm.domain.phrases import check_phrases
-from services.lvlm.domain.typed_rules import TypedRule
 from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.handlers.describing import Describing
 from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.handlers.replaying import ReplayedCritique, Replaying, list_differences
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
-from services.lvlm.messages import grounded_to_proto, mask_source_from_proto, rules_from_proto
+from services.lvlm.messages import grounded_to_proto
 
 SERVICE = pb.DESCRIPTOR.services_by_name["LvlmService"].full_name
 MAX_DESCRIBED = 2048
@@ -60,7 +59,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
     ) -> pb.TranslateSpecificationResponse:
         specification = wire.specification_from_proto(request.specification)
         _check_digest(request.model)
-        mask_source, rules = mask_source_from_proto(request.mask_source), rules_from_proto(request.rules)
+        mask_source, rules = wire.mask_source_from_proto(request.mask_source), wire.rules_from_proto(request.rules)
         pictures = await asyncio.to_thread(self._read_pictures, request.images, MAX_TRANSLATED)
         for index, picture in enumerate(pictures):
             if not picture.true_label:
@@ -93,7 +92,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         sentences = [ClassSentences(told.class_name, told.text) for told in request.sentences]
         rules = await self._compiling.compile(request.task, request.class_names, sentences)
         return pb.CompileSpecificationResponse(
-            rules=[_rule(rule) for rule in rules],
+            rules=[wire.rule_to_proto(rule) for rule in rules],
             specification=wire.specification_to_proto(compose_specification(request.task, rules)),
             provenance=wire.provenance_to_proto(self._translating.provenance),
         )
@@ -118,7 +117,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
     ) -> pb.ReplayCritiquesResponse:
         specification = wire.specification_from_proto(request.specification)
         _check_digest(request.model)
-        mask_source, rules = mask_source_from_proto(request.mask_source), rules_from_proto(request.rules)
+        mask_source, rules = wire.mask_source_from_proto(request.mask_source), wire.rules_from_proto(request.rules)
         pictures = await asyncio.to_thread(self._read_pictures, request.images, MAX_TRANSLATED)
         then, now = wire.provenance_from_proto(request.provenance), self._translating.provenance
         stored = [
@@ -231,13 +230,4 @@ def _replayed(replayed: ReplayedCritique) -> pb.ReplayedCritique:
         is_same=replayed.is_same,
         changed_segments=replayed.changed_segments,
         critique=wire.critique_to_proto(replayed.critique),
-    )
-
-
-def _rule(rule: TypedRule) -> pb.TypedRule:
-    return pb.TypedRule(
-        class_name=rule.class_name,
-        concept=rule.concept,
-        polarity=pb.Polarity.Value(f"POLARITY_{rule.polarity.value}"),
-        noun_phrases=rule.noun_phrases,
     )

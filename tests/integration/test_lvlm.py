@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from plumbline.client import Client, explained_images
-from plumbline.common.v1 import critique_pb2
+from plumbline.common.v1 import critique_pb2, vision_pb2
 from plumbline.errors import PlumblineError, from_rpc_error
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
@@ -123,7 +123,9 @@ def test_sentences_become_rules_of_the_experts_words_or_are_refused_with_the_fie
         assert all(phrase in sentences[rule.class_name] for phrase in rule.noun_phrases)
 
 
-def outcome(call: Callable[[], Sequence[pb.TypedRule]]) -> tuple[Sequence[pb.TypedRule], Sequence[tuple[str, str]]]:
+def outcome(
+    call: Callable[[], Sequence[vision_pb2.TypedRule]],
+) -> tuple[Sequence[vision_pb2.TypedRule], Sequence[tuple[str, str]]]:
     """The rules, or what was wrong with the request."""
     try:
         return call(), ()

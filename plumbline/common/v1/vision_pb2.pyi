@@ -1,10 +1,31 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class MaskSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MASK_SOURCE_UNSPECIFIED: _ClassVar[MaskSource]
+    MASK_SOURCE_JUDGED: _ClassVar[MaskSource]
+    MASK_SOURCE_GROUNDED: _ClassVar[MaskSource]
+    MASK_SOURCE_AGREED: _ClassVar[MaskSource]
+
+class Polarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POLARITY_UNSPECIFIED: _ClassVar[Polarity]
+    POLARITY_MUST: _ClassVar[Polarity]
+    POLARITY_MUST_NOT: _ClassVar[Polarity]
+MASK_SOURCE_UNSPECIFIED: MaskSource
+MASK_SOURCE_JUDGED: MaskSource
+MASK_SOURCE_GROUNDED: MaskSource
+MASK_SOURCE_AGREED: MaskSource
+POLARITY_UNSPECIFIED: Polarity
+POLARITY_MUST: Polarity
+POLARITY_MUST_NOT: Polarity
 
 class Image(_message.Message):
     __slots__ = ("data", "id")
@@ -81,3 +102,15 @@ class ClassSpecification(_message.Message):
     task: str
     rules: _containers.RepeatedCompositeFieldContainer[ClassRule]
     def __init__(self, task: _Optional[str] = ..., rules: _Optional[_Iterable[_Union[ClassRule, _Mapping]]] = ...) -> None: ...
+
+class TypedRule(_message.Message):
+    __slots__ = ("class_name", "concept", "polarity", "noun_phrases")
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    POLARITY_FIELD_NUMBER: _ClassVar[int]
+    NOUN_PHRASES_FIELD_NUMBER: _ClassVar[int]
+    class_name: str
+    concept: str
+    polarity: Polarity
+    noun_phrases: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, class_name: _Optional[str] = ..., concept: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., noun_phrases: _Optional[_Iterable[str]] = ...) -> None: ...

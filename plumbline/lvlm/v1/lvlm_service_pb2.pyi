@@ -15,19 +15,6 @@ class TextSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TEXT_SOURCE_WRITTEN: _ClassVar[TextSource]
     TEXT_SOURCE_COUNTED: _ClassVar[TextSource]
 
-class MaskSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    MASK_SOURCE_UNSPECIFIED: _ClassVar[MaskSource]
-    MASK_SOURCE_JUDGED: _ClassVar[MaskSource]
-    MASK_SOURCE_GROUNDED: _ClassVar[MaskSource]
-    MASK_SOURCE_AGREED: _ClassVar[MaskSource]
-
-class Polarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    POLARITY_UNSPECIFIED: _ClassVar[Polarity]
-    POLARITY_MUST: _ClassVar[Polarity]
-    POLARITY_MUST_NOT: _ClassVar[Polarity]
-
 class GroundingState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GROUNDING_STATE_UNSPECIFIED: _ClassVar[GroundingState]
@@ -37,13 +24,6 @@ class GroundingState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 TEXT_SOURCE_UNSPECIFIED: TextSource
 TEXT_SOURCE_WRITTEN: TextSource
 TEXT_SOURCE_COUNTED: TextSource
-MASK_SOURCE_UNSPECIFIED: MaskSource
-MASK_SOURCE_JUDGED: MaskSource
-MASK_SOURCE_GROUNDED: MaskSource
-MASK_SOURCE_AGREED: MaskSource
-POLARITY_UNSPECIFIED: Polarity
-POLARITY_MUST: Polarity
-POLARITY_MUST_NOT: Polarity
 GROUNDING_STATE_UNSPECIFIED: GroundingState
 GROUNDING_STATE_FOUND: GroundingState
 GROUNDING_STATE_ABSENT: GroundingState
@@ -152,21 +132,9 @@ class TranslateSpecificationRequest(_message.Message):
     specification: _vision_pb2.ClassSpecification
     images: _containers.RepeatedCompositeFieldContainer[ExplainedImage]
     job_id: str
-    mask_source: MaskSource
-    rules: _containers.RepeatedCompositeFieldContainer[TypedRule]
-    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., images: _Optional[_Iterable[_Union[ExplainedImage, _Mapping]]] = ..., job_id: _Optional[str] = ..., mask_source: _Optional[_Union[MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[TypedRule, _Mapping]]] = ...) -> None: ...
-
-class TypedRule(_message.Message):
-    __slots__ = ("class_name", "concept", "polarity", "noun_phrases")
-    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
-    CONCEPT_FIELD_NUMBER: _ClassVar[int]
-    POLARITY_FIELD_NUMBER: _ClassVar[int]
-    NOUN_PHRASES_FIELD_NUMBER: _ClassVar[int]
-    class_name: str
-    concept: str
-    polarity: Polarity
-    noun_phrases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, class_name: _Optional[str] = ..., concept: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., noun_phrases: _Optional[_Iterable[str]] = ...) -> None: ...
+    mask_source: _vision_pb2.MaskSource
+    rules: _containers.RepeatedCompositeFieldContainer[_vision_pb2.TypedRule]
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., images: _Optional[_Iterable[_Union[ExplainedImage, _Mapping]]] = ..., job_id: _Optional[str] = ..., mask_source: _Optional[_Union[_vision_pb2.MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[_vision_pb2.TypedRule, _Mapping]]] = ...) -> None: ...
 
 class TranslateSpecificationResponse(_message.Message):
     __slots__ = ("critiques", "provenance")
@@ -199,10 +167,10 @@ class CompileSpecificationResponse(_message.Message):
     RULES_FIELD_NUMBER: _ClassVar[int]
     SPECIFICATION_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
-    rules: _containers.RepeatedCompositeFieldContainer[TypedRule]
+    rules: _containers.RepeatedCompositeFieldContainer[_vision_pb2.TypedRule]
     specification: _vision_pb2.ClassSpecification
     provenance: _critique_pb2.Provenance
-    def __init__(self, rules: _Optional[_Iterable[_Union[TypedRule, _Mapping]]] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ...) -> None: ...
+    def __init__(self, rules: _Optional[_Iterable[_Union[_vision_pb2.TypedRule, _Mapping]]] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ...) -> None: ...
 
 class GroundPhrasesRequest(_message.Message):
     __slots__ = ("images", "phrases")
@@ -263,10 +231,10 @@ class ReplayCritiquesRequest(_message.Message):
     images: _containers.RepeatedCompositeFieldContainer[ExplainedImage]
     critiques: _containers.RepeatedCompositeFieldContainer[_critique_pb2.Critique]
     provenance: _critique_pb2.Provenance
-    mask_source: MaskSource
-    rules: _containers.RepeatedCompositeFieldContainer[TypedRule]
+    mask_source: _vision_pb2.MaskSource
+    rules: _containers.RepeatedCompositeFieldContainer[_vision_pb2.TypedRule]
     model: _vision_pb2.ModelVersion
-    def __init__(self, specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., images: _Optional[_Iterable[_Union[ExplainedImage, _Mapping]]] = ..., critiques: _Optional[_Iterable[_Union[_critique_pb2.Critique, _Mapping]]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ..., mask_source: _Optional[_Union[MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[TypedRule, _Mapping]]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ...) -> None: ...
+    def __init__(self, specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., images: _Optional[_Iterable[_Union[ExplainedImage, _Mapping]]] = ..., critiques: _Optional[_Iterable[_Union[_critique_pb2.Critique, _Mapping]]] = ..., provenance: _Optional[_Union[_critique_pb2.Provenance, _Mapping]] = ..., mask_source: _Optional[_Union[_vision_pb2.MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[_vision_pb2.TypedRule, _Mapping]]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ...) -> None: ...
 
 class ReplayedCritique(_message.Message):
     __slots__ = ("image_id", "is_same", "changed_segments", "critique")

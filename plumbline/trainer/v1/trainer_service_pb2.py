@@ -27,7 +27,7 @@ from plumbline.common.v1 import critique_pb2 as plumbline_dot_common_dot_v1_dot_
 from plumbline.common.v1 import vision_pb2 as plumbline_dot_common_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*plumbline/trainer/v1/trainer_service.proto\x12\x14plumbline.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"plumbline/common/v1/critique.proto\x1a plumbline/common/v1/vision.proto\"J\n\x10\x41lignmentOptions\x12\x18\n\x10images_per_class\x18\x01 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x05\x12\x0c\n\x04seed\x18\x03 \x01(\x03\"\xf2\x01\n\x16SubmitAlignmentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x30\n\x05model\x18\x02 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x14\n\x0c\x64\x61taset_path\x18\x03 \x01(\t\x12>\n\rspecification\x18\x04 \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x12\x37\n\x07options\x18\x05 \x01(\x0b\x32&.plumbline.trainer.v1.AlignmentOptions\"Q\n\x08Progress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x11\n\x04loss\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_loss\"\xc1\x04\n\tAlignment\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.plumbline.trainer.v1.JobState\x12\x30\n\x08progress\x18\x03 \x01(\x0b\x32\x1e.plumbline.trainer.v1.Progress\x12\x30\n\x05model\x18\x04 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x34\n\tpublished\x18\x05 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x14\n\x0cmetrics_json\x18\x07 \x01(\t\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12J\n\x0everdict_counts\x18\n \x03(\x0b\x32\x32.plumbline.trainer.v1.Alignment.VerdictCountsEntry\x12\x13\n\x0brecord_path\x18\x0b \x01(\t\x12>\n\rspecification\x18\x0c \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x1a\x34\n\x12VerdictCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"M\n\x17SubmitAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\"%\n\x13GetAlignmentRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"J\n\x14GetAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\">\n\x15ListAlignmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x16ListAlignmentsResponse\x12\x33\n\nalignments\x18\x01 \x03(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x15WatchAlignmentRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"L\n\x16WatchAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\"8\n\x16\x43\x61ncelAlignmentRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"M\n\x17\x43\x61ncelAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\"M\n\x14ListCritiquesRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa1\x01\n\x0e\x43ritiquedImage\x12)\n\x05image\x18\x01 \x01(\x0b\x32\x1a.plumbline.common.v1.Image\x12/\n\x08\x63ritique\x18\x02 \x01(\x0b\x32\x1d.plumbline.common.v1.Critique\x12\x33\n\nprovenance\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\"f\n\x15ListCritiquesResponse\x12\x34\n\x06images\x18\x01 \x03(\x0b\x32$.plumbline.trainer.v1.CritiquedImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x86\x02\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x18\n\x14JOB_STATE_CRITIQUING\x10\x02\x12\x1d\n\x19JOB_STATE_AWAITING_REVIEW\x10\x03\x12\x16\n\x12JOB_STATE_TRAINING\x10\x04\x12\x18\n\x14JOB_STATE_EVALUATING\x10\x05\x12\x17\n\x13JOB_STATE_PUBLISHED\x10\x06\x12\x16\n\x12JOB_STATE_REJECTED\x10\x07\x12\x14\n\x10JOB_STATE_FAILED\x10\x08\x12\x17\n\x13JOB_STATE_CANCELLED\x10\t2\x9d\x05\n\x0eTrainerService\x12n\n\x0fSubmitAlignment\x12,.plumbline.trainer.v1.SubmitAlignmentRequest\x1a-.plumbline.trainer.v1.SubmitAlignmentResponse\x12\x65\n\x0cGetAlignment\x12).plumbline.trainer.v1.GetAlignmentRequest\x1a*.plumbline.trainer.v1.GetAlignmentResponse\x12k\n\x0eListAlignments\x12+.plumbline.trainer.v1.ListAlignmentsRequest\x1a,.plumbline.trainer.v1.ListAlignmentsResponse\x12m\n\x0eWatchAlignment\x12+.plumbline.trainer.v1.WatchAlignmentRequest\x1a,.plumbline.trainer.v1.WatchAlignmentResponse0\x01\x12h\n\rListCritiques\x12*.plumbline.trainer.v1.ListCritiquesRequest\x1a+.plumbline.trainer.v1.ListCritiquesResponse\x12n\n\x0f\x43\x61ncelAlignment\x12,.plumbline.trainer.v1.CancelAlignmentRequest\x1a-.plumbline.trainer.v1.CancelAlignmentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*plumbline/trainer/v1/trainer_service.proto\x12\x14plumbline.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"plumbline/common/v1/critique.proto\x1a plumbline/common/v1/vision.proto\"J\n\x10\x41lignmentOptions\x12\x18\n\x10images_per_class\x18\x01 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x05\x12\x0c\n\x04seed\x18\x03 \x01(\x03\"\xd7\x02\n\x16SubmitAlignmentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x30\n\x05model\x18\x02 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x14\n\x0c\x64\x61taset_path\x18\x03 \x01(\t\x12>\n\rspecification\x18\x04 \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x12\x37\n\x07options\x18\x05 \x01(\x0b\x32&.plumbline.trainer.v1.AlignmentOptions\x12\x34\n\x0bmask_source\x18\x06 \x01(\x0e\x32\x1f.plumbline.common.v1.MaskSource\x12-\n\x05rules\x18\x07 \x03(\x0b\x32\x1e.plumbline.common.v1.TypedRule\"Q\n\x08Progress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x11\n\x04loss\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_loss\"\xa6\x05\n\tAlignment\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.plumbline.trainer.v1.JobState\x12\x30\n\x08progress\x18\x03 \x01(\x0b\x32\x1e.plumbline.trainer.v1.Progress\x12\x30\n\x05model\x18\x04 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x34\n\tpublished\x18\x05 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x14\n\x0cmetrics_json\x18\x07 \x01(\t\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12J\n\x0everdict_counts\x18\n \x03(\x0b\x32\x32.plumbline.trainer.v1.Alignment.VerdictCountsEntry\x12\x13\n\x0brecord_path\x18\x0b \x01(\t\x12>\n\rspecification\x18\x0c \x01(\x0b\x32\'.plumbline.common.v1.ClassSpecification\x12\x34\n\x0bmask_source\x18\r \x01(\x0e\x32\x1f.plumbline.common.v1.MaskSource\x12-\n\x05rules\x18\x0e \x03(\x0b\x32\x1e.plumbline.common.v1.TypedRule\x1a\x34\n\x12VerdictCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"M\n\x17SubmitAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\"%\n\x13GetAlignmentRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"J\n\x14GetAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\">\n\x15ListAlignmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x16ListAlignmentsResponse\x12\x33\n\nalignments\x18\x01 \x03(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x15WatchAlignmentRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"L\n\x16WatchAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\"8\n\x16\x43\x61ncelAlignmentRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"M\n\x17\x43\x61ncelAlignmentResponse\x12\x32\n\talignment\x18\x01 \x01(\x0b\x32\x1f.plumbline.trainer.v1.Alignment\"M\n\x14ListCritiquesRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa1\x01\n\x0e\x43ritiquedImage\x12)\n\x05image\x18\x01 \x01(\x0b\x32\x1a.plumbline.common.v1.Image\x12/\n\x08\x63ritique\x18\x02 \x01(\x0b\x32\x1d.plumbline.common.v1.Critique\x12\x33\n\nprovenance\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Provenance\"f\n\x15ListCritiquesResponse\x12\x34\n\x06images\x18\x01 \x03(\x0b\x32$.plumbline.trainer.v1.CritiquedImage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x86\x02\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x18\n\x14JOB_STATE_CRITIQUING\x10\x02\x12\x1d\n\x19JOB_STATE_AWAITING_REVIEW\x10\x03\x12\x16\n\x12JOB_STATE_TRAINING\x10\x04\x12\x18\n\x14JOB_STATE_EVALUATING\x10\x05\x12\x17\n\x13JOB_STATE_PUBLISHED\x10\x06\x12\x16\n\x12JOB_STATE_REJECTED\x10\x07\x12\x14\n\x10JOB_STATE_FAILED\x10\x08\x12\x17\n\x13JOB_STATE_CANCELLED\x10\t2\x9d\x05\n\x0eTrainerService\x12n\n\x0fSubmitAlignment\x12,.plumbline.trainer.v1.SubmitAlignmentRequest\x1a-.plumbline.trainer.v1.SubmitAlignmentResponse\x12\x65\n\x0cGetAlignment\x12).plumbline.trainer.v1.GetAlignmentRequest\x1a*.plumbline.trainer.v1.GetAlignmentResponse\x12k\n\x0eListAlignments\x12+.plumbline.trainer.v1.ListAlignmentsRequest\x1a,.plumbline.trainer.v1.ListAlignmentsResponse\x12m\n\x0eWatchAlignment\x12+.plumbline.trainer.v1.WatchAlignmentRequest\x1a,.plumbline.trainer.v1.WatchAlignmentResponse0\x01\x12h\n\rListCritiques\x12*.plumbline.trainer.v1.ListCritiquesRequest\x1a+.plumbline.trainer.v1.ListCritiquesResponse\x12n\n\x0f\x43\x61ncelAlignment\x12,.plumbline.trainer.v1.CancelAlignmentRequest\x1a-.plumbline.trainer.v1.CancelAlignmentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,42 +36,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ALIGNMENT_VERDICTCOUNTSENTRY']._loaded_options = None
   _globals['_ALIGNMENT_VERDICTCOUNTSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBSTATE']._serialized_start=2121
-  _globals['_JOBSTATE']._serialized_end=2383
+  _globals['_JOBSTATE']._serialized_start=2323
+  _globals['_JOBSTATE']._serialized_end=2585
   _globals['_ALIGNMENTOPTIONS']._serialized_start=171
   _globals['_ALIGNMENTOPTIONS']._serialized_end=245
   _globals['_SUBMITALIGNMENTREQUEST']._serialized_start=248
-  _globals['_SUBMITALIGNMENTREQUEST']._serialized_end=490
-  _globals['_PROGRESS']._serialized_start=492
-  _globals['_PROGRESS']._serialized_end=573
-  _globals['_ALIGNMENT']._serialized_start=576
-  _globals['_ALIGNMENT']._serialized_end=1153
-  _globals['_ALIGNMENT_VERDICTCOUNTSENTRY']._serialized_start=1101
-  _globals['_ALIGNMENT_VERDICTCOUNTSENTRY']._serialized_end=1153
-  _globals['_SUBMITALIGNMENTRESPONSE']._serialized_start=1155
-  _globals['_SUBMITALIGNMENTRESPONSE']._serialized_end=1232
-  _globals['_GETALIGNMENTREQUEST']._serialized_start=1234
-  _globals['_GETALIGNMENTREQUEST']._serialized_end=1271
-  _globals['_GETALIGNMENTRESPONSE']._serialized_start=1273
-  _globals['_GETALIGNMENTRESPONSE']._serialized_end=1347
-  _globals['_LISTALIGNMENTSREQUEST']._serialized_start=1349
-  _globals['_LISTALIGNMENTSREQUEST']._serialized_end=1411
-  _globals['_LISTALIGNMENTSRESPONSE']._serialized_start=1413
-  _globals['_LISTALIGNMENTSRESPONSE']._serialized_end=1515
-  _globals['_WATCHALIGNMENTREQUEST']._serialized_start=1517
-  _globals['_WATCHALIGNMENTREQUEST']._serialized_end=1556
-  _globals['_WATCHALIGNMENTRESPONSE']._serialized_start=1558
-  _globals['_WATCHALIGNMENTRESPONSE']._serialized_end=1634
-  _globals['_CANCELALIGNMENTREQUEST']._serialized_start=1636
-  _globals['_CANCELALIGNMENTREQUEST']._serialized_end=1692
-  _globals['_CANCELALIGNMENTRESPONSE']._serialized_start=1694
-  _globals['_CANCELALIGNMENTRESPONSE']._serialized_end=1771
-  _globals['_LISTCRITIQUESREQUEST']._serialized_start=1773
-  _globals['_LISTCRITIQUESREQUEST']._serialized_end=1850
-  _globals['_CRITIQUEDIMAGE']._serialized_start=1853
-  _globals['_CRITIQUEDIMAGE']._serialized_end=2014
-  _globals['_LISTCRITIQUESRESPONSE']._serialized_start=2016
-  _globals['_LISTCRITIQUESRESPONSE']._serialized_end=2118
-  _globals['_TRAINERSERVICE']._serialized_start=2386
-  _globals['_TRAINERSERVICE']._serialized_end=3055
+  _globals['_SUBMITALIGNMENTREQUEST']._serialized_end=591
+  _globals['_PROGRESS']._serialized_start=593
+  _globals['_PROGRESS']._serialized_end=674
+  _globals['_ALIGNMENT']._serialized_start=677
+  _globals['_ALIGNMENT']._serialized_end=1355
+  _globals['_ALIGNMENT_VERDICTCOUNTSENTRY']._serialized_start=1303
+  _globals['_ALIGNMENT_VERDICTCOUNTSENTRY']._serialized_end=1355
+  _globals['_SUBMITALIGNMENTRESPONSE']._serialized_start=1357
+  _globals['_SUBMITALIGNMENTRESPONSE']._serialized_end=1434
+  _globals['_GETALIGNMENTREQUEST']._serialized_start=1436
+  _globals['_GETALIGNMENTREQUEST']._serialized_end=1473
+  _globals['_GETALIGNMENTRESPONSE']._serialized_start=1475
+  _globals['_GETALIGNMENTRESPONSE']._serialized_end=1549
+  _globals['_LISTALIGNMENTSREQUEST']._serialized_start=1551
+  _globals['_LISTALIGNMENTSREQUEST']._serialized_end=1613
+  _globals['_LISTALIGNMENTSRESPONSE']._serialized_start=1615
+  _globals['_LISTALIGNMENTSRESPONSE']._serialized_end=1717
+  _globals['_WATCHALIGNMENTREQUEST']._serialized_start=1719
+  _globals['_WATCHALIGNMENTREQUEST']._serialized_end=1758
+  _globals['_WATCHALIGNMENTRESPONSE']._serialized_start=1760
+  _globals['_WATCHALIGNMENTRESPONSE']._serialized_end=1836
+  _globals['_CANCELALIGNMENTREQUEST']._serialized_start=1838
+  _globals['_CANCELALIGNMENTREQUEST']._serialized_end=1894
+  _globals['_CANCELALIGNMENTRESPONSE']._serialized_start=1896
+  _globals['_CANCELALIGNMENTRESPONSE']._serialized_end=1973
+  _globals['_LISTCRITIQUESREQUEST']._serialized_start=1975
+  _globals['_LISTCRITIQUESREQUEST']._serialized_end=2052
+  _globals['_CRITIQUEDIMAGE']._serialized_start=2055
+  _globals['_CRITIQUEDIMAGE']._serialized_end=2216
+  _globals['_LISTCRITIQUESRESPONSE']._serialized_start=2218
+  _globals['_LISTCRITIQUESRESPONSE']._serialized_end=2320
+  _globals['_TRAINERSERVICE']._serialized_start=2588
+  _globals['_TRAINERSERVICE']._serialized_end=3257
 # @@protoc_insertion_point(module_scope)

@@ -46,18 +46,22 @@ class AlignmentOptions(_message.Message):
     def __init__(self, images_per_class: _Optional[int] = ..., epochs: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class SubmitAlignmentRequest(_message.Message):
-    __slots__ = ("idempotency_key", "model", "dataset_path", "specification", "options")
+    __slots__ = ("idempotency_key", "model", "dataset_path", "specification", "options", "mask_source", "rules")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DATASET_PATH_FIELD_NUMBER: _ClassVar[int]
     SPECIFICATION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    MASK_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
     idempotency_key: str
     model: _vision_pb2.ModelVersion
     dataset_path: str
     specification: _vision_pb2.ClassSpecification
     options: AlignmentOptions
-    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., dataset_path: _Optional[str] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., options: _Optional[_Union[AlignmentOptions, _Mapping]] = ...) -> None: ...
+    mask_source: _vision_pb2.MaskSource
+    rules: _containers.RepeatedCompositeFieldContainer[_vision_pb2.TypedRule]
+    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., dataset_path: _Optional[str] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., options: _Optional[_Union[AlignmentOptions, _Mapping]] = ..., mask_source: _Optional[_Union[_vision_pb2.MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[_vision_pb2.TypedRule, _Mapping]]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("done", "total", "unit", "loss")
@@ -72,7 +76,7 @@ class Progress(_message.Message):
     def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class Alignment(_message.Message):
-    __slots__ = ("job_id", "state", "progress", "model", "published", "reason", "metrics_json", "created_at", "updated_at", "verdict_counts", "record_path", "specification")
+    __slots__ = ("job_id", "state", "progress", "model", "published", "reason", "metrics_json", "created_at", "updated_at", "verdict_counts", "record_path", "specification", "mask_source", "rules")
     class VerdictCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +96,8 @@ class Alignment(_message.Message):
     VERDICT_COUNTS_FIELD_NUMBER: _ClassVar[int]
     RECORD_PATH_FIELD_NUMBER: _ClassVar[int]
     SPECIFICATION_FIELD_NUMBER: _ClassVar[int]
+    MASK_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     progress: Progress
@@ -104,7 +110,9 @@ class Alignment(_message.Message):
     verdict_counts: _containers.ScalarMap[str, int]
     record_path: str
     specification: _vision_pb2.ClassSpecification
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., published: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., reason: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict_counts: _Optional[_Mapping[str, int]] = ..., record_path: _Optional[str] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ...) -> None: ...
+    mask_source: _vision_pb2.MaskSource
+    rules: _containers.RepeatedCompositeFieldContainer[_vision_pb2.TypedRule]
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., published: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., reason: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict_counts: _Optional[_Mapping[str, int]] = ..., record_path: _Optional[str] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., mask_source: _Optional[_Union[_vision_pb2.MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[_vision_pb2.TypedRule, _Mapping]]] = ...) -> None: ...
 
 class SubmitAlignmentResponse(_message.Message):
     __slots__ = ("alignment",)

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
 from services.common.vision.critique import Verdict
 from services.common.vision.masks import decode_mask
+from services.common.vision.typed_rules import Polarity
 from services.lvlm.domain.regions import Grounded, GroundingState
-from services.lvlm.domain.typed_rules import Polarity
 
 COVERED_RATIO = 0.5
 """A segment lies in regions when at least this share of its pixels does: the larger part of it is then what the phrase names."""
-
-
-class MaskSource(StrEnum):
-    """The ways to a mask; see the proto."""
-
-    JUDGED = "JUDGED"
-    GROUNDED = "GROUNDED"
-    AGREED = "AGREED"
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from services.common.vision.class_specification import (
     ClassRule,
     ClassSpecification,
 )
+from services.common.vision.typed_rules import Polarity, TypedRule
 from services.lvlm.domain import noun_phrases
-from services.lvlm.domain.typed_rules import Polarity, TypedRule
 
 UNKNOWN_CONCEPT = "unknown"
 """The concept of a phrase that the language model has no word for. Such a rule is for a person to look at: nothing can be judged by it."""

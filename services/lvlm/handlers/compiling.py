@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from services.common.runtime.errors import BadModelOutput, Unsupported
+from services.common.vision.typed_rules import TypedRule
 from services.lvlm.domain.compiling import (
     ClassSentences,
     Reading,
@@ -15,7 +16,6 @@ from services.lvlm.domain.compiling import (
     read_rules,
 )
 from services.lvlm.domain.prompts import COMPILE, PromptProfile
-from services.lvlm.domain.typed_rules import TypedRule
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.handlers.translating import ATTEMPT_COUNT
 from services.lvlm.ports import Engine, Question

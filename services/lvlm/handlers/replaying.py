@@ -11,8 +11,7 @@ from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.critique import Critique, Provenance
 from services.common.vision.masks import decode_mask
-from services.lvlm.domain.agreement import MaskSource
-from services.lvlm.domain.typed_rules import TypedRule
+from services.common.vision.typed_rules import MaskSource, TypedRule
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 
 

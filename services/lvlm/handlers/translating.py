@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.common.runtime.errors import BadModelOutput, InvalidInput, WrongState
+from services.common.runtime.errors import BadModelOutput, WrongState
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.critique import (
     MAX_CRITIQUE_BYTES,
@@ -22,9 +22,9 @@ from services.common.vision.critique import (
 )
 from services.common.vision.explanation import Segment
 from services.common.vision.masks import encode_mask
-from services.lvlm.domain.agreement import Looked, MaskSource, agree, judge_by_regions, tell
+from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule, list_phrases
+from services.lvlm.domain.agreement import Looked, agree, judge_by_regions, tell
 from services.lvlm.domain.prompts import CRITIC, JUDGE, PromptProfile
-from services.lvlm.domain.typed_rules import Polarity, TypedRule, phrases_of_class
 from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
 from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.handlers.together import all_or_none
@@ -100,28 +100,17 @@ class Translating:
         if job_id and self._sink is None:
             raise WrongState("job_id: this service has no broker (LVLM_BROKER_URL); leave job_id unset")
         rules = [specification.rule_for(picture.true_label) for picture in pictures]
-        sought = self._list_phrases(pictures, mask_source, typed_rules)
+        sought = list_phrases(mask_source, typed_rules, [picture.true_label for picture in pictures])
+        if mask_source is not MaskSource.JUDGED:
+            self._finder.check_profile()
         critiques = await all_or_none(
-            self._translate(model_digest, specification.task, rule, picture, mask_source, phrases)
-            for rule, picture, phrases in zip(rules, pictures, sought, strict=True)
+            self._translate(model_digest, specification.task, rule, picture, mask_source, sought[picture.true_label])
+            for rule, picture in zip(rules, pictures, strict=True)
         )
         if job_id and self._sink is not None:
             critiques = [_fit(critique) for critique in critiques]
             await self._sink.publish(split_into_batches(job_id, critiques))
         return critiques
-
-    def _list_phrases(
-        self, pictures: Sequence[ExplainedPicture], mask_source: MaskSource, typed_rules: Sequence[TypedRule]
-    ) -> list[list[tuple[Polarity, str]]]:
-        """Per picture what is looked for; nothing where the critic is asked alone."""
-        if mask_source is MaskSource.JUDGED:
-            return [[] for _ in pictures]
-        if not typed_rules:
-            raise InvalidInput(
-                "rules", f"empty; {mask_source.value.lower()} masks need the rules whose phrases are looked for"
-            )
-        self._finder.check_profile()
-        return [phrases_of_class(typed_rules, picture.true_label) for picture in pictures]
 
     async def _translate(
         self,

@@ -15,10 +15,11 @@ from typer.testing import CliRunner, Result
 
 from plumbline.cli import app
 from plumbline.client import Client
+from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
-from plumbline.specification import load_specification_file
+from plumbline.specification import load_specification
 from services.common.runtime.server import build_server
 from services.lvlm.bootstrap import build_servicer
 from services.lvlm.ports import Question
@@ -108,8 +109,8 @@ def compile_sentences(lvlm: Lvlm, sentences: dict[str, str]) -> pb.CompileSpecif
 def test_rules_and_specification_come_with_what_made_them(lvlm):
     reply = compile_sentences(lvlm, {"3": "The strokes, not the grey square in the corner."})
     assert [(rule.concept, rule.polarity, list(rule.noun_phrases)) for rule in reply.rules] == [
-        ("digit", pb.POLARITY_MUST, ["The strokes"]),
-        ("square", pb.POLARITY_MUST_NOT, ["the grey square in the corner"]),
+        ("digit", vision_pb2.POLARITY_MUST, ["The strokes"]),
+        ("square", vision_pb2.POLARITY_MUST_NOT, ["the grey square in the corner"]),
     ]
     (rule,) = reply.specification.rules
     assert (rule.should_matter, rule.should_not_matter) == ("The strokes", "the grey square in the corner")
@@ -128,7 +129,7 @@ def test_every_fault_is_told_with_its_field(lvlm):
 def test_confirmed_rules_are_written_as_a_specification_that_jobs_take(lvlm, sentences, tmp_path):
     result = compile_file(lvlm, sentences, tmp_path / "made" / "spec.yaml", typed="y\n")
     assert result.exit_code == 0, result.output
-    file = load_specification_file(tmp_path / "made" / "spec.yaml")
+    file = load_specification(tmp_path / "made" / "spec.yaml")
     assert [rule.class_name for rule in file.specification.rules] == ["3", "all"]
     assert [rule.concept for rule in file.rules] == ["digit", "square", "unknown"]
 

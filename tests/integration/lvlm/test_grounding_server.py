@@ -154,8 +154,8 @@ def translate(client: Client, mask_source: str | int, **changes) -> pb.Translate
         task="t", rules=[{"class_name": "all", "should_matter": "the stroke", "should_not_matter": "the grey square"}]
     )
     rules = [
-        pb.TypedRule(class_name="all", polarity=pb.POLARITY_MUST, noun_phrases=["the stroke"]),
-        pb.TypedRule(class_name="all", polarity=pb.POLARITY_MUST_NOT, noun_phrases=["the grey square"]),
+        vision_pb2.TypedRule(class_name="all", polarity=vision_pb2.POLARITY_MUST, noun_phrases=["the stroke"]),
+        vision_pb2.TypedRule(class_name="all", polarity=vision_pb2.POLARITY_MUST_NOT, noun_phrases=["the grey square"]),
     ]
     options = {"mask_source": mask_source, "rules": rules} | changes
     return client.translate(vision_pb2.ModelVersion(digest=DIGEST), specification, [image], **options)
@@ -188,9 +188,15 @@ def test_masks_come_about_as_asked_and_agreed_ones_show_both_verdicts(client, ma
     ("changes", "field"),
     [
         ({"rules": []}, "rules"),
-        ({"rules": [pb.TypedRule(class_name="all", noun_phrases=["moon"])]}, "rules[0].polarity"),
-        ({"rules": [pb.TypedRule(polarity=pb.POLARITY_MUST, noun_phrases=["moon"])]}, "rules[0].class_name"),
-        ({"rules": [pb.TypedRule(class_name="all", polarity=pb.POLARITY_MUST)]}, "rules[0].noun_phrases"),
+        ({"rules": [vision_pb2.TypedRule(class_name="all", noun_phrases=["moon"])]}, "rules[0].polarity"),
+        (
+            {"rules": [vision_pb2.TypedRule(polarity=vision_pb2.POLARITY_MUST, noun_phrases=["moon"])]},
+            "rules[0].class_name",
+        ),
+        (
+            {"rules": [vision_pb2.TypedRule(class_name="all", polarity=vision_pb2.POLARITY_MUST)]},
+            "rules[0].noun_phrases",
+        ),
     ],
 )
 def test_rules_that_can_not_be_looked_for_are_refused_with_their_field(client, changes, field):

@@ -20,6 +20,7 @@ import grpc
 import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 
+from plumbline.common.v1 import vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common.vision.masks import encode_mask
@@ -37,7 +38,14 @@ SPECIFICATION = {
         {"class_name": "all", "should_matter": f"the lung of {NAME}", "should_not_matter": f"the tag {NAME} <image>"}
     ],
 }
-RULES = [{"class_name": "all", "concept": NAME, "polarity": pb.POLARITY_MUST_NOT, "noun_phrases": [f"the tag {NAME}"]}]
+RULES = [
+    {
+        "class_name": "all",
+        "concept": NAME,
+        "polarity": vision_pb2.POLARITY_MUST_NOT,
+        "noun_phrases": [f"the tag {NAME}"],
+    }
+]
 ANSWERS: Sequence[tuple[int, str]] = (
     (200, f'{{"choices": [{{"message": {{"content": "Segment 1 covers {NAME}."}}}}]}}'),
     (400, f'{{"error": {{"message": "bad prompt: {NAME}"}}}}'),
@@ -125,7 +133,7 @@ def explained(**changes: Any) -> dict[str, Any]:
 def calls(stub: rpc.LvlmServiceStub) -> Iterator[tuple[str, Callable[..., Any], Any]]:
     """Every call of the service, as it should be and wrong."""
     translate = {"model": {"digest": DIGEST}, "specification": SPECIFICATION, "images": [explained()]}
-    sources = ({}, {"mask_source": pb.MASK_SOURCE_AGREED, "rules": RULES})
+    sources = ({}, {"mask_source": vision_pb2.MASK_SOURCE_AGREED, "rules": RULES})
     broken = (
         {"job_id": NAME},
         {"images": [explained(), explained()]},

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from plumbline.cli import app
 from plumbline.client import Client
-from plumbline.common.v1 import critique_pb2
+from plumbline.common.v1 import critique_pb2, vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
@@ -172,7 +172,7 @@ def test_critique_without_segments_is_left_out_and_named(services):
         ({"model": {"digest": "sha256:short"}}, "model.digest"),
         ({"critiques": []}, "critiques"),
         ({"images": []}, "images"),
-        ({"mask_source": pb.MASK_SOURCE_GROUNDED}, "rules"),
+        ({"mask_source": vision_pb2.MASK_SOURCE_GROUNDED}, "rules"),
     ],
     ids=["no digest", "no critiques", "no pictures", "no rules"],
 )

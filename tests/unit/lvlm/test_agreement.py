@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from services.common.vision.critique import RleMask, Verdict
 from services.common.vision.masks import encode_mask
+from services.common.vision.typed_rules import Polarity
 from services.lvlm.domain.agreement import Looked, agree, judge_by_regions, tell
 from services.lvlm.domain.boxes import PixelBox
 from services.lvlm.domain.regions import Grounded, GroundingState, RefinedBox
-from services.lvlm.domain.typed_rules import Polarity
 
 SIZE = (4, 8)
 MUST, MUST_NOT = Polarity.MUST, Polarity.MUST_NOT

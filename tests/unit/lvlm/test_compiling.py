@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.runtime.errors import BadModelOutput, InvalidInput, Unavailable, Unsupported
+from services.common.vision.typed_rules import Polarity, TypedRule
 from services.lvlm.adapters.bounded_engine import MAX_ANSWER_LENGTH, BoundedEngine
 from services.lvlm.adapters.prompt_folder import EMBEDDED, load_profile
 from services.lvlm.domain.compiling import (
@@ -23,7 +24,6 @@ from services.lvlm.domain.compiling import (
     read_rules,
 )
 from services.lvlm.domain.noun_phrases import hides_a_negation, name_the_same
-from services.lvlm.domain.typed_rules import Polarity, TypedRule
 from services.lvlm.handlers.compiling import Compiling
 from services.lvlm.handlers.translating import ATTEMPT_COUNT
 from tests.support.fakes import ScriptedEngine

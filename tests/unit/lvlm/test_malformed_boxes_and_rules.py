@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from services.common.runtime.errors import BadModelOutput
+from services.common.vision.typed_rules import TypedRule
 from services.lvlm.adapters.bounded_engine import MAX_ANSWER_LENGTH
 from services.lvlm.domain.compiling import ClassSentences, read_rules
 from services.lvlm.domain.coordinates.registry import FAMILIES
-from services.lvlm.domain.typed_rules import TypedRule
 from tests.support.mutations import Mutation, State, garble, huge, mutations
 
 SIZE_PX = (112, 112)

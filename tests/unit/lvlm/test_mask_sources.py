@@ -10,12 +10,11 @@ from services.common.runtime.errors import InvalidInput, WrongState
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.critique import MAX_BATCH_BYTES, Critique, Verdict, split_into_batches
 from services.common.vision.explanation import Segment
+from services.common.vision.phrases import MAX_PHRASES
+from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule
 from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.adapters.superpixel_segmenter import SuperpixelSegmenter
-from services.lvlm.domain.agreement import MaskSource
 from services.lvlm.domain.coordinates.registry import find_family
-from services.lvlm.domain.phrases import MAX_PHRASES
-from services.lvlm.domain.typed_rules import Polarity, TypedRule
 from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 from services.lvlm.ports import Question

@@ -11,8 +11,8 @@ from services.common import wire
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.critique import Critique, Provenance
 from services.common.vision.explanation import Segment
+from services.common.vision.typed_rules import MaskSource
 from services.lvlm.adapters.prompt_folder import load_profile
-from services.lvlm.domain.agreement import MaskSource
 from services.lvlm.handlers.replaying import ReplayedCritique, Replaying, list_differences
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 from tests.support.fakes import ListSink, ScriptedEngine

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import EVERY_CLASS
-from services.lvlm.domain.phrases import MAX_PHRASES
+from services.common.vision.phrases import MAX_PHRASES
+
+
+class MaskSource(StrEnum):
+    """The ways to a mask; see the proto."""
+
+    JUDGED = "JUDGED"
+    GROUNDED = "GROUNDED"
+    AGREED = "AGREED"
 
 
 class Polarity(StrEnum):
@@ -28,14 +36,27 @@ class TypedRule:
     noun_phrases: tuple[str, ...]
 
 
-def phrases_of_class(rules: Sequence[TypedRule], class_name: str) -> list[tuple[Polarity, str]]:
-    """What is to be looked for in pictures of a class, each once: the phrases of its rules, else of those for all classes.
+def list_phrases(
+    mask_source: MaskSource, rules: Sequence[TypedRule], class_names: Iterable[str]
+) -> dict[str, list[tuple[Polarity, str]]]:
+    """What is to be looked for in pictures of each class: nothing for judged masks.
 
     Raises
     ------
     InvalidInput
-        At `rules`, when there are neither, or more phrases than are looked for at once.
+        At `rules`, when they do not do for masks of this kind.
     """
+    if mask_source is MaskSource.JUDGED:
+        return {name: [] for name in class_names}
+    if not rules:
+        raise InvalidInput(
+            "rules", f"empty; {mask_source.value.lower()} masks need the rules whose phrases are looked for"
+        )
+    return {name: _phrases_of_class(rules, name) for name in class_names}
+
+
+def _phrases_of_class(rules: Sequence[TypedRule], class_name: str) -> list[tuple[Polarity, str]]:
+    """The phrases of the class's rules, else of those for all classes, each once."""
     own = [rule for rule in rules if rule.class_name == class_name]
     found = own or [rule for rule in rules if rule.class_name == EVERY_CLASS]
     if not found:
