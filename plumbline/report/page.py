@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from plumbline.common.v1 import critique_pb2
+from plumbline.common.v1 import critique_pb2, vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.report.collect import JobReport
 from plumbline.report.pictures import draw_picture, draw_verdicts, png_uri
@@ -17,6 +17,11 @@ from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 SHOWN_EVIDENCE = 6
 THUMBNAIL_PX = 56
+_WAYS_TO_MASKS = {
+    vision_pb2.MASK_SOURCE_JUDGED: "judged by critic and judge",
+    vision_pb2.MASK_SOURCE_GROUNDED: "grounded where the phrases of the rules lie",
+    vision_pb2.MASK_SOURCE_AGREED: "what judge and regions both say",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ def render(report: JobReport, truth: Truth | None = None) -> str:
         metrics=report.metrics,
         decision=decision,
         measures=_measures(report.metrics),
+        way_to_masks=_tell_way_to_masks(report),
         verdict_counts=sorted(report.job.verdict_counts.items()),
         examples=_examples(report),
         behaviour=_behaviour(report),
@@ -55,6 +61,15 @@ def render(report: JobReport, truth: Truth | None = None) -> str:
         critique_count=len(report.critiqued),
         failed_count=sum(bool(picture.critique.failure) for picture in report.critiqued),
     )
+
+
+def _tell_way_to_masks(report: JobReport) -> str:
+    told = _WAYS_TO_MASKS[report.job.mask_source]
+    both = [
+        verdict for picture in report.critiqued for verdict in picture.critique.verdicts if verdict.grounded_verdict
+    ]
+    disputed = sum(verdict.judged_verdict != verdict.grounded_verdict for verdict in both)
+    return f"{told}; they disagree on {disputed} of {len(both)} segments" if both else told
 
 
 def _measures(metrics: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:

@@ -37,6 +37,8 @@ def read_submission(request: pb.SubmitAlignmentRequest) -> Submission:
         images_per_class=request.options.images_per_class,
         epochs=request.options.epochs,
         seed=request.options.seed,
+        mask_source=wire.mask_source_from_proto(request.mask_source),
+        typed_rules=wire.rules_from_proto(request.rules),
     )
 
 
@@ -57,6 +59,8 @@ def write_alignment(view: JobView) -> pb.Alignment:
         verdict_counts=view.verdict_counts,
         record_path=f"jobs/{job.job_id}",
         specification=wire.specification_to_proto(request.specification),
+        mask_source=wire.mask_source_to_proto(request.mask_source),
+        rules=map(wire.rule_to_proto, request.typed_rules),
     )
     if view.progress:
         progress = view.progress

@@ -14,6 +14,7 @@ from services.common.runtime.errors import Unavailable
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.critique import Critique
 from services.common.vision.explanation import Segment
+from services.common.vision.typed_rules import MaskSource, TypedRule
 from services.trainer.domain.job import AlignmentRequest, Job, JobState
 
 
@@ -87,6 +88,8 @@ class Lvlm(Protocol):
         specification: ClassSpecification,
         pictures: Sequence[ExplainedSample],
         job_id: str,
+        mask_source: MaskSource,
+        typed_rules: Sequence[TypedRule],
     ) -> None:
         """Have up to 32 pictures judged; the critiques arrive on the job's queue."""
 

@@ -11,6 +11,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.critique import MAX_BATCH_CRITIQUES
+from services.common.vision.typed_rules import MaskSource, TypedRule
 from services.trainer.adapters.channel import calling, is_too_much, open_channel
 from services.trainer.ports import ExplainedSample, ModelAnswer
 
@@ -28,6 +29,8 @@ class LvlmClient:
         specification: ClassSpecification,
         pictures: Sequence[ExplainedSample],
         job_id: str,
+        mask_source: MaskSource,
+        typed_rules: Sequence[TypedRule],
     ) -> None:
         """See the port."""
 
@@ -37,6 +40,8 @@ class LvlmClient:
                 specification=wire.specification_to_proto(specification),
                 images=images,
                 job_id=job_id,
+                mask_source=wire.mask_source_to_proto(mask_source),
+                rules=map(wire.rule_to_proto, typed_rules),
             )
             with calling("lvlm"):
                 self._stub.TranslateSpecification(request, timeout=self._timeout_s)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.runtime.errors import WrongState
 from services.common.vision.class_specification import ClassSpecification
+from services.common.vision.typed_rules import MaskSource, TypedRule
 
 
 class JobState(StrEnum):
@@ -70,6 +71,8 @@ class AlignmentRequest(BaseModel):
     images_per_class: int = Field(ge=1)
     epochs: int = Field(ge=1)
     seed: int = 0
+    mask_source: MaskSource = MaskSource.JUDGED
+    typed_rules: tuple[TypedRule, ...] = ()
 
 
 class JobEvent(BaseModel):

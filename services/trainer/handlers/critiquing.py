@@ -147,7 +147,15 @@ class Critiquing:
             # A picture without positive evidence has nothing to judge.
             explained = [picture for picture in self._explainer.explain(_model(job), chunk) if picture.segments]
             if explained:
-                self._lvlm.translate(_model(job), job.request.specification, explained, job.job_id)
+                request = job.request
+                self._lvlm.translate(
+                    _model(job),
+                    request.specification,
+                    explained,
+                    job.job_id,
+                    request.mask_source,
+                    request.typed_rules,
+                )
             asked += [picture.sample.digest for picture in explained]
             done = len(there) + start + len(chunk)
             self._board.show(job.job_id, Progress(done, len(samples), "image"))

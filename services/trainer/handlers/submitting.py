@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from services.common.runtime.errors import InvalidInput
-from services.common.vision.class_specification import ClassSpecification
+from services.common.vision.class_specification import EVERY_CLASS, ClassSpecification
+from services.common.vision.typed_rules import MaskSource, TypedRule, list_phrases
 from services.trainer.domain.job import AlignmentRequest, Job, JobState
 from services.trainer.ports import DatasetReader, Explainer, ModelAnswer, Queue, Record
 
@@ -33,11 +34,17 @@ class Submission:
     images_per_class: int = 0
     epochs: int = 0
     seed: int = 0
+    mask_source: MaskSource = MaskSource.JUDGED
+    typed_rules: tuple[TypedRule, ...] = ()
 
     @property
     def digest(self) -> str:
         """What "the same content" means for an idempotency key."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        content = asdict(self)
+        if self.mask_source is MaskSource.JUDGED and not self.typed_rules:
+            # Keys of jobs that were filed before there was a choice stay theirs.
+            del content["mask_source"], content["typed_rules"]
+        text = json.dumps(content, sort_keys=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -79,7 +86,8 @@ class Submitting:
             submission.specification.check_classes(model.labels)
         except InvalidInput as error:
             raise error.below("specification") from error
-        self._check_pictures(submission.dataset_path, model.labels)
+        class_names = self._check_pictures(submission.dataset_path, model.labels)
+        _check_rules(submission, model.labels, class_names)
         return self._record.file(
             AlignmentRequest(
                 idempotency_key=submission.idempotency_key,
@@ -93,6 +101,8 @@ class Submitting:
                 images_per_class=submission.images_per_class or DEFAULT_IMAGES_PER_CLASS,
                 epochs=submission.epochs or DEFAULT_EPOCHS,
                 seed=submission.seed,
+                mask_source=submission.mask_source,
+                typed_rules=submission.typed_rules,
             )
         )
 
@@ -113,7 +123,8 @@ class Submitting:
             )
         return model
 
-    def _check_pictures(self, dataset_path: str, labels: tuple[str, ...]) -> None:
+    def _check_pictures(self, dataset_path: str, labels: tuple[str, ...]) -> list[str]:
+        """The classes that the data set has; `InvalidInput` when the model or the split can't use it."""
         samples = self._datasets.read(dataset_path)
         for sample in samples:
             if sample.label not in labels:
@@ -128,6 +139,18 @@ class Submitting:
                 "dataset_path",
                 f"class '{few}' has {counts[few]} pictures; expected two classes at least and {MIN_PICTURES_PER_CLASS} pictures of each",
             )
+        return list(counts)
+
+
+def _check_rules(submission: Submission, labels: tuple[str, ...], class_names: list[str]) -> None:
+    """Raise `InvalidInput` when a rule names a class the model does not have, or the rules do not do for all of `class_names`."""
+    for index, rule in enumerate(submission.typed_rules):
+        if rule.class_name != EVERY_CLASS and rule.class_name not in labels:
+            raise InvalidInput(
+                f"rules[{index}].class_name",
+                f"the model has no class '{rule.class_name}'; it has {', '.join(labels)}",
+            )
+    list_phrases(submission.mask_source, submission.typed_rules, class_names)
 
 
 def _check_ranges(submission: Submission) -> None:

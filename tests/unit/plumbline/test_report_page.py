@@ -21,7 +21,8 @@ def report(*behaviours: lvlm_pb.ClassBehavior) -> JobReport:
         for number in range(10)
     ]
     before = VersionView(1, "sha256:1", behaviours, [])
-    return JobReport(trainer_pb.Alignment(job_id="job"), {}, critiqued, [], before, None, [])
+    job = trainer_pb.Alignment(job_id="job", mask_source="MASK_SOURCE_JUDGED")
+    return JobReport(job, {}, critiqued, [], before, None, [])
 
 
 def test_every_sentence_stands_beside_its_pictures():
@@ -50,3 +51,13 @@ def test_words_of_a_language_model_are_text_on_the_page():
     assert "<script>x" not in page
     assert "<img src=x>" not in page
     assert '<span class="source">counted</span>' in page
+
+
+def test_page_says_how_masks_came_about_and_where_judge_and_regions_disagree():
+    judged = report()
+    assert "Masks: judged by critic and judge." in render(judged)
+    spurious, core = critique_pb2.VERDICT_SPURIOUS, critique_pb2.VERDICT_CORE
+    for picture, regions in zip(judged.critiqued, [spurious, core, core], strict=False):
+        picture.critique.verdicts.add(judged_verdict=spurious, grounded_verdict=regions)
+    judged.job.mask_source = vision_pb2.MASK_SOURCE_AGREED
+    assert "Masks: what judge and regions both say; they disagree on 2 of 3 segments." in render(judged)

@@ -9,11 +9,16 @@ import numpy as np
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.critique import Critique
 from services.common.vision.masks import encode_mask
+from services.common.vision.typed_rules import Polarity, TypedRule
 from services.trainer.domain.job import AlignmentRequest
 
 MODEL_DIGEST = f"sha256:{'1' * 64}"
 SIZE = (8, 8)
 SPECIFICATION = ClassSpecification("Tell the stripe.", (ClassRule("all", "the stripe", "the block in the corner"),))
+RULES = (
+    TypedRule("all", "stripe", Polarity.MUST, ("the stripe",)),
+    TypedRule("all", "block", Polarity.MUST_NOT, ("the block in the corner",)),
+)
 
 
 def make_request(**changes: Any) -> AlignmentRequest:

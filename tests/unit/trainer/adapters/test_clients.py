@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 
 from plumbline.chunks import in_chunks
+from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as explainer_rpc
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as lvlm_rpc
 from services.common.runtime.errors import InvalidInput, NotFound, Overloaded, Unavailable
 from services.common.vision.explanation import Segment
+from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.explainer_client import ExplainerClient
 from services.trainer.adapters.lvlm_client import LvlmClient
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
-from tests.unit.trainer.made_up import MODEL_DIGEST, SPECIFICATION
+from tests.unit.trainer.made_up import MODEL_DIGEST, RULES, SPECIFICATION
 
 MODEL = ModelAnswer("stripes", 1, MODEL_DIGEST, ("0", "1"))
 TIMEOUT_S = 0.3
@@ -58,6 +60,7 @@ class _Explainer(_Limited, explainer_rpc.ExplainerServiceServicer):
 class _Lvlm(_Limited, lvlm_rpc.LvlmServiceServicer):
     def TranslateSpecification(self, request, context):
         self.take([item.image.id for item in request.images], context)
+        self.last = request
         return lvlm_pb.TranslateSpecificationResponse()
 
 
@@ -94,7 +97,7 @@ def _translate(servicer: _Lvlm, samples: list[Sample], timeout_s: float = TIMEOU
     segment = Segment(1, 1.0, np.ones((8, 8), dtype=bool))
     pictures = [ExplainedSample(sample, "0", (segment,), sample.path.read_bytes()) for sample in samples]
     with _serving(servicer) as address:
-        LvlmClient(address, timeout_s).translate(MODEL, SPECIFICATION, pictures, "j")
+        LvlmClient(address, timeout_s).translate(MODEL, SPECIFICATION, pictures, "j", MaskSource.AGREED, RULES)
 
 
 @pytest.fixture
@@ -124,6 +127,18 @@ def test_translate_halves_what_is_too_much_at_once(samples: list[Sample], refuse
     servicer = _Lvlm(16, refuse)
     _translate(servicer, samples[:32])
     assert servicer.taken == [_names(samples[:16]), _names(samples[16:32])]
+
+
+def test_translate_passes_the_jobs_way_to_masks_and_its_rules_on(samples: list[Sample]):
+    servicer = _Lvlm()
+    _translate(servicer, samples[:1])
+    assert servicer.last.mask_source == vision_pb2.MASK_SOURCE_AGREED
+    assert [
+        (rule.class_name, rule.concept, rule.polarity, list(rule.noun_phrases)) for rule in servicer.last.rules
+    ] == [
+        ("all", "stripe", vision_pb2.POLARITY_MUST, ["the stripe"]),
+        ("all", "block", vision_pb2.POLARITY_MUST_NOT, ["the block in the corner"]),
+    ]
 
 
 def test_requests_are_cut_by_bytes_too(samples: list[Sample]):

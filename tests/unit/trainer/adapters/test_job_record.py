@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, Conflict, NotFound, WrongState
 from services.common.vision.critique import Critique
+from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
-from tests.unit.trainer.made_up import make_critique, make_request
+from tests.unit.trainer.made_up import RULES, make_critique, make_request
 
 
 @pytest.fixture
@@ -88,6 +90,22 @@ def test_a_filing_cut_off_after_its_key_is_completed_by_the_next(tmp_path: Path,
     assert record.job_ids() == []
     assert record.find("k", job.request.asked_digest) is None
     assert record.file(make_request(idempotency_key="k")).job_id == job.job_id
+
+
+def test_a_jobs_way_to_masks_and_its_rules_are_kept(tmp_path: Path, record: JobRecord):
+    job = record.file(make_request(mask_source=MaskSource.AGREED, typed_rules=RULES))
+    kept = JobRecord(ArtifactStore(tmp_path)).load(job.job_id).request
+    assert (kept.mask_source, kept.typed_rules) == (MaskSource.AGREED, RULES)
+
+
+def test_a_job_of_before_there_was_a_choice_is_judged(tmp_path: Path, record: JobRecord):
+    job = record.file(make_request())
+    path = tmp_path / "jobs" / job.job_id / "request.json"
+    content = json.loads(path.read_text())
+    del content["mask_source"], content["typed_rules"]
+    path.write_text(json.dumps(content))
+    kept = record.load(job.job_id).request
+    assert (kept.mask_source, kept.typed_rules) == (MaskSource.JUDGED, ())
 
 
 def test_jobs_are_listed_newest_first(record: JobRecord):

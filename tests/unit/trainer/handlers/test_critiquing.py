@@ -15,6 +15,7 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.explanation import Segment
+from services.common.vision.typed_rules import MaskSource, TypedRule
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
@@ -22,7 +23,7 @@ from services.trainer.handlers.completing import ASKED, EXPECTED, Completing
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample, WorkerStopping
 from tests.unit.trainer.fakes import LastProgress, ListQueue, LocalLease
-from tests.unit.trainer.made_up import make_critique, make_request
+from tests.unit.trainer.made_up import RULES, make_critique, make_request
 
 PER_CLASS = 60
 
@@ -51,15 +52,23 @@ class _Lvlm:
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.ways: list[tuple[MaskSource, Sequence[TypedRule]]] = []
         self.fails_at = 99
         self.on_asked: Callable[[], None] = lambda: None
 
     def translate(
-        self, model: ModelAnswer, specification: ClassSpecification, pictures: Sequence[ExplainedSample], job_id: str
+        self,
+        model: ModelAnswer,
+        specification: ClassSpecification,
+        pictures: Sequence[ExplainedSample],
+        job_id: str,
+        mask_source: MaskSource,
+        typed_rules: Sequence[TypedRule],
     ) -> None:
         if len(self.asked) >= self.fails_at:
             raise Unavailable("lvlm is away")
         self.asked.append([picture.sample.file_name for picture in pictures])
+        self.ways.append((mask_source, typed_rules))
         self.on_asked()
 
 
@@ -130,6 +139,13 @@ def test_critique_asks_in_batches_and_passes_over_pictures_without_evidence(stag
     assert max(map(len, stage.lvlm.asked)) <= 32
     assert len(stage.record.read(stage.job_id, ASKED)) == len(asked)
     assert stage.board.look(stage.job_id).done == stage.board.look(stage.job_id).total == 44
+
+
+def test_critique_asks_in_the_jobs_way_with_its_rules(stage: _Stage):
+    stage.job_id = stage.record.file(make_request(mask_source=MaskSource.GROUNDED, typed_rules=RULES)).job_id
+    stage.critiquing.critique(stage.job_id)
+    assert stage.lvlm.ways
+    assert set(stage.lvlm.ways) == {(MaskSource.GROUNDED, RULES)}
 
 
 def test_every_chosen_picture_is_kept_with_its_size_before_anything_is_asked(stage: _Stage):

@@ -11,13 +11,14 @@ import pytest
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
 from services.common.vision.class_specification import ClassRule, ClassSpecification
+from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
 from services.trainer.domain.job import JobState
 from services.trainer.handlers.submitting import Submission, Submitting
 from services.trainer.ports import ModelAnswer
 from tests.unit.trainer.fakes import ListQueue
-from tests.unit.trainer.made_up import MODEL_DIGEST, SPECIFICATION
+from tests.unit.trainer.made_up import MODEL_DIGEST, RULES, SPECIFICATION
 
 MODEL = ModelAnswer("stripes", 3, MODEL_DIGEST, ("0", "1"), is_champion=True)
 FORMER = ModelAnswer("stripes", 2, MODEL_DIGEST, ("0", "1"))
@@ -29,6 +30,7 @@ class _OneModel:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.champion = MODEL
 
     def find_model(self, name: str, version: int) -> ModelAnswer:
         if self.failure:
@@ -37,7 +39,7 @@ class _OneModel:
             return FORMER
         if name != MODEL.name or version not in (0, MODEL.version):
             raise NotFound(f"model.version: '{name}' has no version {version}")
-        return MODEL
+        return self.champion
 
 
 class _Stage:
@@ -77,6 +79,10 @@ def test_submit_takes_the_champion_by_its_version_too(stage: _Stage):
     assert job.request.model_version == MODEL.version
 
 
+def _must_not(class_name: str, count: int = 1) -> TypedRule:
+    return TypedRule(class_name, "thing", Polarity.MUST_NOT, tuple(f"thing {number}" for number in range(count)))
+
+
 def _rules(*rules: ClassRule) -> ClassSpecification:
     return ClassSpecification("t", rules)
 
@@ -97,6 +103,12 @@ def _rules(*rules: ClassRule) -> ClassSpecification:
         ({"dataset_path": "other"}, "dataset_path"),
         ({"specification": _rules(ClassRule("all", "x"), ClassRule("cat", "x"))}, "specification.rules[1].class_name"),
         ({"specification": _rules(ClassRule("0", "x"))}, "specification.rules"),
+        ({"mask_source": MaskSource.GROUNDED}, "rules"),
+        ({"mask_source": MaskSource.AGREED}, "rules"),
+        ({"mask_source": MaskSource.AGREED, "typed_rules": (_must_not("1"),)}, "rules"),
+        ({"mask_source": MaskSource.GROUNDED, "typed_rules": (_must_not("all", count=17),)}, "rules"),
+        ({"mask_source": MaskSource.GROUNDED, "typed_rules": (*RULES, _must_not("cat"))}, "rules[2].class_name"),
+        ({"typed_rules": (_must_not("cat"),)}, "rules[0].class_name"),
     ],
 )
 def test_submit_names_the_field_at_fault_and_files_nothing(stage: _Stage, change: dict[str, Any], field: str):
@@ -161,3 +173,27 @@ def test_the_same_key_sends_a_job_again_that_the_broker_did_not_take(stage: _Sta
 
 def test_without_a_key_the_same_content_is_a_new_job(stage: _Stage):
     assert stage.submitting.submit(GOOD).job_id != stage.submitting.submit(GOOD).job_id
+
+
+@pytest.mark.parametrize("mask_source", MaskSource)
+def test_the_way_to_masks_and_the_rules_are_filed_with_the_job(stage: _Stage, mask_source: MaskSource):
+    request = stage.submitting.submit(dataclasses.replace(GOOD, mask_source=mask_source, typed_rules=RULES)).request
+    assert (request.mask_source, request.typed_rules) == (mask_source, RULES)
+
+
+def test_rules_need_only_speak_of_the_classes_that_the_data_set_has(stage: _Stage):
+    stage.explainer.champion = dataclasses.replace(MODEL, labels=("0", "1", "2"))
+    rules = (_must_not("0"), _must_not("1"))
+    assert stage.submitting.submit(dataclasses.replace(GOOD, mask_source=MaskSource.AGREED, typed_rules=rules))
+
+
+@pytest.mark.parametrize("change", [{"mask_source": MaskSource.AGREED}, {"typed_rules": RULES[:1]}])
+def test_the_same_key_with_another_way_to_masks_or_other_rules_is_refused(stage: _Stage, change: dict[str, Any]):
+    keyed = dataclasses.replace(GOOD, idempotency_key="k", typed_rules=RULES)
+    stage.submitting.submit(keyed)
+    with pytest.raises(AlreadyExists, match="other content"):
+        stage.submitting.submit(dataclasses.replace(keyed, **change))
+
+
+def test_a_key_of_before_there_was_a_choice_still_finds_its_job():
+    assert GOOD.digest == "sha256:b515fabaf3e0e525136efc3e363266ed74b149ed61c152125cd6e0b7fd65b13b"
