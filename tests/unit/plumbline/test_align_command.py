@@ -1,0 +1,79 @@
+"""What `plumbline align` makes of a specification file; the trainer is a stand-in that keeps the request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from plumbline.cli import app
+from plumbline.common.v1 import vision_pb2
+from plumbline.trainer.v1 import trainer_service_pb2 as pb
+from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
+
+NOWHERE = "127.0.0.1:1"
+FILE = """
+task: Read.
+classes: {all: {should_not_matter: the grey square}}
+rules: [{class: all, concept: square, polarity: must_not, phrases: [the grey square]}]
+"""
+RULE = vision_pb2.TypedRule(
+    class_name="all", concept="square", polarity=vision_pb2.POLARITY_MUST_NOT, noun_phrases=["the grey square"]
+)
+
+
+class Trainer(rpc.TrainerServiceServicer):
+    """Takes every job and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.asked: list[pb.SubmitAlignmentRequest] = []
+
+    def SubmitAlignment(self, request, context):
+        self.asked.append(request)
+        return pb.SubmitAlignmentResponse(alignment={"job_id": "job-1"})
+
+
+@pytest.fixture
+def trainer() -> Iterator[Trainer]:
+    server, made = grpc.server(ThreadPoolExecutor(1)), Trainer()
+    rpc.add_TrainerServiceServicer_to_server(made, server)
+    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield made
+    server.stop(None).wait()
+
+
+def align(trainer: Trainer, folder: Path, *options: str) -> Result:
+    path = folder / "spec.yaml"
+    path.write_text(FILE)
+    addresses = ["--explainer", NOWHERE, "--lvlm", NOWHERE, "--trainer", trainer.address]
+    asked = ["align", str(path), "--data", "set", "--model", "digits", "--no-watch", *options]
+    return CliRunner().invoke(app, [*addresses, *asked])
+
+
+@pytest.mark.parametrize(
+    ("options", "mask_source"),
+    [
+        ([], vision_pb2.MASK_SOURCE_JUDGED),
+        (["--masks", "judged"], vision_pb2.MASK_SOURCE_JUDGED),
+        (["--masks", "grounded"], vision_pb2.MASK_SOURCE_GROUNDED),
+        (["--masks", "agreed"], vision_pb2.MASK_SOURCE_AGREED),
+    ],
+)
+def test_the_way_to_masks_and_the_files_rules_are_asked_for(trainer, tmp_path, options, mask_source):
+    result = align(trainer, tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    (request,) = trainer.asked
+    assert request.mask_source == mask_source
+    assert list(request.rules) == [RULE]
+    assert request.specification.rules[0].should_not_matter == "the grey square"
+
+
+def test_a_way_that_there_is_not_is_refused_and_nothing_asked(trainer, tmp_path):
+    assert align(trainer, tmp_path, "--masks", "guessed").exit_code == 2
+    assert trainer.asked == []
