@@ -38,9 +38,12 @@ class Job(trainer_rpc.TrainerServiceServicer):
     """A trainer that knows one job, in pages of 16."""
 
     images: list[trainer_pb.CritiquedImage] = field(default_factory=list)
+    way: dict[str, Any] = field(default_factory=dict)
+    """Mask source and rules."""
 
     async def GetAlignment(self, request: trainer_pb.GetAlignmentRequest, context: Any) -> Any:
-        job = trainer_pb.Alignment(job_id=request.job_id, model={"digest": DIGEST}, specification=SPECIFICATION)
+        model = {"digest": DIGEST}
+        job = trainer_pb.Alignment(job_id=request.job_id, model=model, specification=SPECIFICATION, **self.way)
         return trainer_pb.GetAlignmentResponse(alignment=job)
 
     async def ListCritiques(self, request: trainer_pb.ListCritiquesRequest, context: Any) -> Any:
@@ -59,6 +62,8 @@ class Services:
     verdicts: str = SAID
 
     def answer(self, question: Question) -> str:
+        if question.text.startswith("ground"):
+            return "[]"
         return self.verdicts if question.schema else "Segment 1 covers the square."
 
     def client(self) -> Client:
@@ -106,7 +111,7 @@ def store(services: Services) -> None:
     with services.client() as client:
         for start in range(0, COUNT, 20):
             part = images[start : start + 20]
-            reply = client.translate({"digest": DIGEST}, SPECIFICATION, part)
+            reply = client.translate({"digest": DIGEST}, SPECIFICATION, part, **services.job.way)
             services.job.images += [
                 trainer_pb.CritiquedImage(image=image.image, critique=critique, provenance=reply.provenance)
                 for image, critique in zip(part, reply.critiques, strict=True)
@@ -149,6 +154,17 @@ def test_critiques_of_different_makers_are_each_compared_with_their_own(services
     assert {image.stored.image_id for image in changed} == {"0.png", "1.png", "2.png"}
     assert {image.differences for image in changed} == {("engine", "model_id", "prompt_digest")}
     assert replayed.broken == ()
+
+
+def test_job_is_judged_again_in_its_own_way_by_its_own_rules(services):
+    rule = {"class_name": "all", "polarity": vision_pb2.POLARITY_MUST_NOT, "noun_phrases": ["the grey square"]}
+    services.job.way = {"mask_source": "MASK_SOURCE_AGREED", "rules": [rule]}
+    services.job.images.clear()
+    store(services)
+    stored = {verdict.verdict for image in services.job.images for verdict in image.critique.verdicts}
+    assert stored == {critique_pb2.VERDICT_UNSURE}, "the judge alone says otherwise"
+    result = services.command()
+    assert "40 of 40 critiques are the same" in result.output
 
 
 def test_picture_that_changed_is_refused_by_its_name(services):
