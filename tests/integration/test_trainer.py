@@ -9,11 +9,22 @@ import pytest
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
+from plumbline.replay import replay_job
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE, JOBS_QUEUE, SUBMIT_TASK
 from tests.support.waiting import wait_for
 
 RULE = {"class_name": "all", "should_matter": "the strokes of the digit", "should_not_matter": "the grey square"}
+
+TYPED = [
+    {
+        "class_name": "all",
+        "concept": "digit",
+        "polarity": "POLARITY_MUST",
+        "noun_phrases": ["the strokes of the digit"],
+    },
+    {"class_name": "all", "concept": "square", "polarity": "POLARITY_MUST_NOT", "noun_phrases": ["the grey square"]},
+]
 
 
 def request(**changes) -> pb.SubmitAlignmentRequest:
@@ -51,6 +62,12 @@ WRONG = {
     ),
     "no data set": ({"dataset_path": "nowhere"}, "INVALID_ARGUMENT", "dataset_path"),
     "path out of the data root": ({"dataset_path": "../store"}, "INVALID_ARGUMENT", "dataset_path"),
+    "agreed masks without rules": ({"mask_source": "MASK_SOURCE_AGREED"}, "INVALID_ARGUMENT", "rules"),
+    "rule without a phrase": (
+        {"rules": [TYPED[0] | {"noun_phrases": []}]},
+        "INVALID_ARGUMENT",
+        "rules[0].noun_phrases",
+    ),
     "too many pictures": ({"options": {"images_per_class": 10_001}}, "INVALID_ARGUMENT", "options.images_per_class"),
 }
 
@@ -98,19 +115,27 @@ def outside(stack):
         yield app
 
 
-def test_job_submitted_through_the_queue_runs(served, outside):
+def test_job_submitted_through_the_queue_runs_in_the_way_and_by_the_rules_that_it_names(served, outside):
     content = {
         "idempotency_key": "from-the-queue",
         "model": {"name": "digits"},
         "dataset_path": "decoy",
         "specification": specification(RULE),
         "options": {"images_per_class": 1, "epochs": 1},
+        "mask_source": "MASK_SOURCE_AGREED",
+        "rules": TYPED,
     }
     before = {job.job_id for job in served.client.jobs()}
     outside.send_task(SUBMIT_TASK, kwargs={"request": content}, queue=JOBS_QUEUE)
     job = wait_for(lambda: next((j for j in served.client.jobs() if j.job_id not in before), None), 30)
     last = list(served.client.watch(job.job_id, 240))[-1]
     assert last.state in (pb.JOB_STATE_PUBLISHED, pb.JOB_STATE_REJECTED), last.reason
+    assert last.rules == [vision_pb2.TypedRule(**rule) for rule in TYPED]
+    judged = [image.critique for image in served.client.critiques(job.job_id) if not image.critique.failure]
+    verdicts = [verdict for critique in judged for verdict in critique.verdicts]
+    assert verdicts
+    assert all(verdict.judged_verdict and verdict.grounded_verdict for verdict in verdicts)
+    assert replay_job(served.client, job.job_id).broken == ()
 
 
 def test_refused_submission_from_the_queue_is_kept_with_the_reason(served, outside):
