@@ -31,6 +31,8 @@ MAX_CLASSES = 1000
 MAX_NAME_LENGTH = 200
 MAX_PHRASES = 32
 MAX_CONCEPT_WORDS = 2
+MAX_PHRASE_WORDS = 10
+MAX_LISTED_PHRASES = 400
 MAX_CONCEPT_LENGTH = 60
 _MAX_LISTED = 20
 _MAX_QUOTED = 200
@@ -70,9 +72,14 @@ def check_request(task: str, class_names: Sequence[str], sentences: Sequence[Cla
     InvalidInput.raise_any(faults)
 
 
-def answer_schema() -> dict[str, Any]:
-    """JSON schema of a well-formed answer."""
-    named = {"concept": {"type": "string"}, "phrase": {"type": "string"}}
+def answer_schema(text: str) -> dict[str, Any]:
+    """JSON schema of a well-formed answer about `text`.
+
+    Of a text of ordinary length it lists the phrases that stand there, so that an engine that holds answers to schemas can't write another. A longer
+    one leaves them open: the list would grow with the text, and servers bound it.
+    """
+    phrases = noun_phrases.spans(noun_phrases.on_one_line(text), MAX_PHRASE_WORDS, MAX_LISTED_PHRASES)
+    named = {"concept": {"type": "string"}, "phrase": {"type": "string", **({"enum": phrases} if phrases else {})}}
     entry = {"type": "object", "properties": named, "required": list(named), "additionalProperties": False}
     entries = {"type": "array", "items": entry, "maxItems": MAX_PHRASES}
     return {

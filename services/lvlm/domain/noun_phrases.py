@@ -5,9 +5,12 @@ Deliberately shallow. What a sentence means is for the language model to say; th
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
+_WORD = re.compile(r"\S+")
+_CLAUSE_END = re.compile(r"[.;:!?](?:\s|$)")
 _EDGES = " \t\n\"'“”‘’`.,;:!?"
 _ARTICLE = re.compile(r"^(?:the|an?|any|all|every|some|this|that|these|those|its|their)\s+", re.IGNORECASE)
 _JOINT = re.compile(r"\s*(?:[,;/]|\band\b|\bor\b)\s*", re.IGNORECASE)
@@ -36,6 +39,22 @@ def find(phrase: str, text: str) -> int | None:
     """Where the whole words of `phrase` first stand in `text`, whatever their case; None where they don't. Both are on one line."""
     found = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE)
     return found.start() if found else None
+
+
+def spans(text: str, longest: int, most: int) -> list[str]:
+    """Every phrase of up to `longest` words that `text`, on one line, could be said to name a thing with; none when they are more than `most`."""
+    found: dict[str, None] = {}
+    for clause in _CLAUSE_END.split(text):
+        words = list(_WORD.finditer(clause))
+        for first, last in itertools.product(range(len(words)), range(longest)):
+            if first + last >= len(words):
+                continue
+            phrase = trim(clause[words[first].start() : words[first + last].end()])
+            if any(map(str.isalnum, phrase)) and not hides_a_negation(phrase):
+                found[phrase] = None
+            if len(found) > most:
+                return []
+    return list(found)
 
 
 def hides_a_negation(phrase: str) -> bool:

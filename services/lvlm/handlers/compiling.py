@@ -68,7 +68,7 @@ class Compiling:
             Question(
                 self._profile.render_text(COMPILE, task=task, class_name=told.class_name, text=told.text),
                 max_new_tokens=self._profile.prompts[COMPILE].max_new_tokens,
-                schema=answer_schema(),
+                schema=answer_schema(told.text),
                 seed=self._seed,
                 attempt=attempt,
             )

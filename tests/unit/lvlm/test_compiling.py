@@ -283,13 +283,35 @@ async def test_profile_without_the_prompt_is_told_by_name():
         await bare.compile("", DIGITS, [ClassSentences("3", "x")])
 
 
+def listed_phrases(text: str) -> list[str]:
+    entry = answer_schema(text)["properties"]["must"]["items"]
+    return entry["properties"]["phrase"].get("enum", [])
+
+
+def test_schema_lists_what_stands_in_the_text_and_nothing_that_hides_a_negation():
+    listed = listed_phrases("Look at the digit, not at the square. Ignore “the ruler”!")
+    assert {"the digit", "the square", "the ruler", "digit"} <= set(listed)
+    assert not {"the digit, not at the square", "square. Ignore", "."} & set(listed)
+
+
+@given(text=st.text(alphabet="ab c,.\"'n\t", max_size=60))
+def test_every_listed_phrase_is_read_as_standing_in_its_text(text):
+    for phrase in listed_phrases(text):
+        (rule,) = read_rules(answer([("thing", phrase)]), ClassSentences("3", text))
+        assert rule.noun_phrases[0].casefold() == phrase.casefold()
+
+
+def test_long_text_leaves_the_phrases_open():
+    assert listed_phrases(" ".join(f"word{number}" for number in range(80))) == []
+
+
 @pytest.mark.parametrize("profile", ["nano", "general"])
 async def test_question_holds_class_text_and_schema_and_no_picture(profile):
     engine = ScriptedEngine(lambda question: answer([("digit", "the digit")]))
     await compiling(engine, profile).compile("Read.", DIGITS, [ClassSentences("3", TEXT)])
     (question,) = engine.questions
     assert "not the grey square in the corner. Ignore" in question.text
-    assert question.schema == answer_schema()
+    assert question.schema == answer_schema(TEXT)
     assert len(question.images) == 0
 
 
