@@ -15,6 +15,7 @@ from services.lvlm.domain.boxes import PixelBox, Placement
 from services.lvlm.domain.coordinates.family import CoordinateFamily, UnknownPhrase
 from services.lvlm.domain.prompts import GROUND, PromptProfile
 from services.lvlm.domain.regions import Grounded, GroundingState, put_together
+from services.lvlm.handlers.provenance import tell_provenance
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.ports import Engine, Question, Segmenter
 
@@ -44,12 +45,7 @@ class Grounding:
     @property
     def provenance(self) -> Provenance:
         """What is needed to ask again."""
-        return Provenance(
-            engine=self._engine.name,
-            model_id=self._engine.model_id,
-            prompt_digest=self._profile.digest,
-            seed=self._seed,
-        )
+        return tell_provenance(self._engine, self._profile, self._seed)
 
     def check_profile(self) -> None:
         """Raise `WrongState` when the profile has no prompt to ask with."""

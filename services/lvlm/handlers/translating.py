@@ -27,6 +27,7 @@ from services.lvlm.domain.agreement import Looked, agree, judge_by_regions, tell
 from services.lvlm.domain.prompts import CRITIC, JUDGE, PromptProfile
 from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
 from services.lvlm.handlers.grounding import Grounding
+from services.lvlm.handlers.provenance import tell_provenance
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.ports import CritiqueSink, Engine, Question
 
@@ -68,12 +69,7 @@ class Translating:
     @property
     def provenance(self) -> Provenance:
         """What is needed to run a critique again."""
-        return Provenance(
-            engine=self._engine.name,
-            model_id=self._engine.model_id,
-            prompt_digest=self._profile.digest,
-            seed=self._seed,
-        )
+        return tell_provenance(self._engine, self._profile, self._seed)
 
     async def translate(
         self,
