@@ -28,7 +28,7 @@ def draw_examples(sets: Mapping[str, Sequence[Answered]], out: Path) -> None:
             axis.axis("off")
         for index, one in enumerate(_choose(answered)):
             _draw(row[2 * index], row[2 * index + 1], one)
-        row[0].set_title(name, loc="left", fontsize=10, fontweight="bold")
+        row[1].set_title(name, loc="left", fontsize=10, fontweight="bold")
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=80)
     Image.open(drawn).convert("RGB").quantize(64).save(out, optimize=True)  # a third of the bytes, and as legible
