@@ -12,6 +12,7 @@ import torch
 from transformers import SamModel, SamProcessor
 
 from services.lvlm.domain.boxes import PixelBox
+from services.lvlm.domain.panels import to_rgb
 
 
 class SamSegmenter:
@@ -29,11 +30,10 @@ class SamSegmenter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._segment, picture, boxes)
 
     def _segment(self, picture: np.ndarray, boxes: Sequence[PixelBox]) -> list[np.ndarray]:
-        rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
         prompts = [
             [[float(box.left_px), float(box.top_px), float(box.right_px), float(box.bottom_px)] for box in boxes]
         ]
-        inputs = self._processor(images=rgb, input_boxes=prompts, return_tensors="pt").to(self._device)
+        inputs = self._processor(images=to_rgb(picture), input_boxes=prompts, return_tensors="pt").to(self._device)
         with torch.inference_mode():
             outputs = self._model(**inputs, multimask_output=False)
         (masks,) = self._processor.image_processor.post_process_masks(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from services.common.vision.class_specification import (
 )
 from services.common.vision.typed_rules import Polarity, TypedRule
 from services.lvlm.domain import noun_phrases
+from services.lvlm.domain.json_answers import read_last_object
 
 UNKNOWN_CONCEPT = "unknown"
 """The concept of a phrase that the language model has no word for. Such a rule is for a person to look at: nothing can be judged by it."""
@@ -190,26 +190,12 @@ def _too_long(text: str) -> str:
 
 
 def _read_object(answer: str) -> dict[str, list[Any]]:
-    objects = list(_OBJECT.finditer(answer))
-    if not objects:
-        raise BadModelOutput("its answer holds no JSON object of that form")
-    if "{" in answer[objects[-1].end() :]:
-        raise BadModelOutput("the last JSON object of its answer is cut off")
-    try:
-        found = json.loads(objects[-1][0], object_pairs_hook=_refuse_doubles)
-    except (ValueError, RecursionError) as error:
-        raise BadModelOutput("its JSON can't be read") from error
+    found = read_last_object(answer, _OBJECT, "its")
     if set(found) != set(_KEYS) or not all(isinstance(entries, list) for entries in found.values()):
         raise BadModelOutput(f"its answer is no object of the lists {' and '.join(_KEYS)}")
     if any(len(entries) > MAX_PHRASES for entries in found.values()):
         raise BadModelOutput(f"its answer names more than {MAX_PHRASES} phrases")
     return found
-
-
-def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
 
 
 def _read_phrase(entry: Any, key: str, text: str) -> _Phrase:

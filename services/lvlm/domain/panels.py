@@ -36,11 +36,16 @@ def render_panels(
     Raises: ValueError on an unknown panel, a wrong shape or type, or more than six segments.
     """
     _check(picture, segments, panels, size_px)
-    rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
+    rgb = to_rgb(picture)
     numbers = np.zeros(picture.shape[:2], dtype=np.uint8)  # (height, width), 0 = no segment
     for number, segment in enumerate(segments, start=1):
         numbers[segment] = number
     return [_fit_square(PANELS[name](rgb, numbers), size_px) for name in panels]
+
+
+def to_rgb(picture: np.ndarray) -> np.ndarray:
+    """A grey picture in three equal channels, a coloured one as it is. Shapes: (height, width) or (height, width, 3) to the latter."""
+    return picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
 
 
 def _check(picture: np.ndarray, segments: Sequence[np.ndarray], panels: Sequence[str], size_px: int) -> None:

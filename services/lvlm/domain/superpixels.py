@@ -8,6 +8,7 @@ from skimage.color import rgb2lab
 from skimage.segmentation import slic
 
 from services.lvlm.domain.boxes import PixelBox
+from services.lvlm.domain.panels import to_rgb
 
 RING_RATIO = 0.25
 """How far around a box the picture is looked at, of its longer side; two pixels at least."""
@@ -73,8 +74,7 @@ def _grow(box: PixelBox, size: tuple[int, int]) -> PixelBox:
 
 
 def _to_lab(picture: np.ndarray) -> np.ndarray:
-    rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-    return rgb2lab(rgb)
+    return rgb2lab(to_rgb(picture))
 
 
 def _to_work_size(values: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from services.common.runtime.errors import BadModelOutput
 from services.lvlm.domain.coordinates.family import MAX_BOXES, UnknownPhrase
+from services.lvlm.domain.json_answers import refuse_doubles
 
 UNCLEAR = "unclear"
 """What a model answers that does not know the phrase: our prompts ask for this word."""
@@ -42,7 +43,7 @@ def read_json_boxes(answer: str, key: str) -> list[list[float]]:
     fenced = _FENCE.fullmatch(text)
     try:
         found = json.loads(
-            fenced["inside"] if fenced else text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles
+            fenced["inside"] if fenced else text, parse_constant=_refuse_constant, object_pairs_hook=refuse_doubles
         )
     except (ValueError, RecursionError) as error:
         raise BadModelOutput(f"no JSON list of boxes: {error}") from error
@@ -60,9 +61,3 @@ def _read_box(entry: object, key: str) -> list[float]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
-
-
-def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
