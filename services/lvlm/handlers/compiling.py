@@ -16,8 +16,8 @@ from services.lvlm.domain.compiling import (
     read_rules,
 )
 from services.lvlm.domain.prompts import COMPILE, PromptProfile
+from services.lvlm.handlers.attempts import ATTEMPT_COUNT
 from services.lvlm.handlers.together import all_or_none
-from services.lvlm.handlers.translating import ATTEMPT_COUNT
 from services.lvlm.ports import Engine, Question
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from services.lvlm.domain.boxes import PixelBox, Placement
 from services.lvlm.domain.coordinates.family import CoordinateFamily, UnknownPhrase
 from services.lvlm.domain.prompts import GROUND, PromptProfile
 from services.lvlm.domain.regions import Grounded, GroundingState, put_together
+from services.lvlm.handlers.attempts import ATTEMPT_COUNT
 from services.lvlm.handlers.provenance import tell_provenance
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.ports import Engine, Question, Segmenter
@@ -22,8 +23,6 @@ from services.lvlm.ports import Engine, Question, Segmenter
 log = logging.getLogger(__name__)
 
 PANEL = "picture"
-ATTEMPT_COUNT = 3
-"""A phrase whose answer can't be read, or that the engine refuses, is asked this often in all; then it FAILED."""
 
 
 class Grounding:

@@ -26,15 +26,13 @@ from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule, 
 from services.lvlm.domain.agreement import Looked, agree, judge_by_regions, tell
 from services.lvlm.domain.prompts import CRITIC, JUDGE, PromptProfile
 from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
+from services.lvlm.handlers.attempts import ATTEMPT_COUNT
 from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.handlers.provenance import tell_provenance
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.ports import CritiqueSink, Engine, Question
 
 log = logging.getLogger(__name__)
-
-ATTEMPT_COUNT = 3
-"""Critic and judge are asked this often in all when they refuse or the judge's answer can't be read; then the picture FAILED."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from services.lvlm.domain.compiling import (
     read_rules,
 )
 from services.lvlm.domain.noun_phrases import hides_a_negation, name_the_same
+from services.lvlm.handlers.attempts import ATTEMPT_COUNT
 from services.lvlm.handlers.compiling import Compiling
-from services.lvlm.handlers.translating import ATTEMPT_COUNT
 from tests.support.fakes import ScriptedEngine
 from tests.support.mutations import State, huge, mutations
 

@@ -14,7 +14,8 @@ from services.lvlm.domain.boxes import PixelBox
 from services.lvlm.domain.coordinates.registry import find_family
 from services.lvlm.domain.prompts import GROUND
 from services.lvlm.domain.regions import Grounded, GroundingState, RefinedBox
-from services.lvlm.handlers.grounding import ATTEMPT_COUNT, Grounding
+from services.lvlm.handlers.attempts import ATTEMPT_COUNT
+from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.ports import Question
 from tests.support.fakes import ScriptedEngine
 

@@ -10,7 +10,8 @@ from services.common.vision.class_specification import ClassRule, ClassSpecifica
 from services.common.vision.critique import Verdict
 from services.common.vision.explanation import Segment
 from services.lvlm.adapters.prompt_folder import load_profile
-from services.lvlm.handlers.translating import ATTEMPT_COUNT, ExplainedPicture, Translating
+from services.lvlm.handlers.attempts import ATTEMPT_COUNT
+from services.lvlm.handlers.translating import ExplainedPicture, Translating
 from tests.support.fakes import ListSink, ScriptedEngine
 
 DIGEST = "sha256:" + "a" * 64
