@@ -1,1 +1,17 @@
-"""Losses that keep a model from using what a mask covers. One file per loss."""
+"""Losses that keep a model from using what a mask covers. One file per loss; this table gives them their names."""
+
+from __future__ import annotations
+
+from services.trainer.domain.losses.base import AlignmentLoss, Penalised
+from services.trainer.domain.losses.mask_out import MaskOut
+from services.trainer.domain.losses.r4 import RobustRightReasons
+from services.trainer.domain.losses.rrr import RightReasons
+
+LOSSES: dict[str, AlignmentLoss] = {
+    "RRR": RightReasons(),
+    "R4": RobustRightReasons(),
+    "MASK_OUT": MaskOut(),
+}
+DEFAULT_LOSS = "RRR"
+
+__all__ = ["DEFAULT_LOSS", "LOSSES", "AlignmentLoss", "Penalised"]
