@@ -19,7 +19,7 @@ class RobustRightReasons:
     `radius` is in shares of the range (highest minus lowest pixel) of the batch, 0 to 1, and no pixel leaves that range; at 0 this is RRR. The
     maximum is the largest of `step_count` + 2 points: the picture as it is, a random point, and signed gradient steps of `radius` from there.
 
-    Source: Adv-R4 of "Model guidance via robust feature attribution" (Ghitu, Piratla, Wicker 2025, arXiv 2506.19680); as there, no weight decay belongs
+    Source: Adv-R4 of "Model guidance via robust feature attribution" (Ghitu, Piratla, Wicker 2025, arXiv 2506.19680). No weight decay belongs
     to it. Differs: the gradient of Σ_k log ŷ_k and its square, so that λ means what it means for RRR, not the absolute gradient of the cross-entropy; a random
     start, and the largest of all points instead of the last of ten, so that it is never less than RRR; a radius of 0.5 instead of 0.1, by swap accuracy on
     decoy digits. It is a lower bound of the maximum; their Cert-R4 is an upper one, by interval arithmetic for the layers it knows.
