@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 _FORWARD_BATCH = 256
 _SHRINKAGE = 1e-3
+"""Share of the mean variance added to every feature's: units that never fire have none."""
 
 
 def correct_last_layer(
