@@ -1,7 +1,8 @@
 """PPEPS-WGM: the positive evidence as a probability map, and a weighted Gaussian mixture fitted to it.
 
-Source: LVLM-VA (arXiv 2512.21985), the segmentation step. Differs: many pictures and restarts are fitted at once; the
-number of components is chosen by BIC with Kish's effective sample size 1/Σp², because a probability map has no count.
+Source: LVLM-VA (arXiv 2512.21985), the segmentation step. Differs: many pictures and restarts are fitted at once; a pixel is a
+square of evidence and not a point, so no component collapses on one; the number of components is chosen by BIC with Kish's
+effective sample size 1/Σp², because a probability map has no count.
 """
 
 from __future__ import annotations
@@ -14,28 +15,32 @@ import torch
 RESTART_COUNT = 4
 ITERATION_COUNT = 40
 LEAST_COMPONENTS = 3
+START_VARIANCE = 0.01
 SEED = 0
+_VANISHED = 1e-100
+"""A share so small that adding it changes no other, and still has a logarithm."""
+_UNIFORM_MOMENTS = torch.tensor([1, 1 / 2, 1 / 2, 1 / 3, 1 / 4, 1 / 4, 1 / 3], dtype=torch.float64)
+"""`pixel_moments` of the unit square: what a component without evidence becomes, so that its covariance can be inverted."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Fitted mixtures: shares (picture, component), means (…, 2) and covariances (…, 2, 2) in coordinates of [0, 1]²."""
+    """Fitted mixtures: shares (…, component), means (…, 2) and covariances (…, 2, 2) as (row, column) in [0, 1]²."""
 
     shares: torch.Tensor
     means: torch.Tensor
     covariances: torch.Tensor
 
     def log_joint(self, moments: torch.Tensor) -> torch.Tensor:
-        """log(share · density): (…, pixel, component) at pixels whose `pixel_moments` are (pixel, 6)."""
-        a, b, d = self.covariances[..., 0, 0], self.covariances[..., 0, 1], self.covariances[..., 1, 1]
+        """log share + log density, averaged over each pixel's square: (…, component, pixel), from its `pixel_moments`."""
+        a, b, _, d = self.covariances.flatten(-2).unbind(dim=-1)
         determinant = a * d - b * b
-        # The inverse covariance [[p, q], [q, r]]; the density's exponent is a polynomial in the moments.
-        p, q, r = d / determinant, -b / determinant, a / determinant
-        y, x = self.means[..., 0], self.means[..., 1]
-        constant = self.shares.clamp_min(1e-300).log() - 0.5 * determinant.log() - math.log(2 * math.pi)
-        constant = constant - 0.5 * (p * y * y + 2 * q * y * x + r * x * x)
-        terms = (constant, p * y + q * x, q * y + r * x, -0.5 * p, -q, -0.5 * r)
-        return moments @ torch.stack(terms, dim=-2)
+        precisions = torch.stack((d, -b, -b, a), dim=-1) / determinant[..., None]
+        linear = (precisions.unflatten(-1, (2, 2)) * self.means[..., None, :]).sum(dim=-1)
+        constant = self.shares.clamp_min(_VANISHED).log() - 0.5 * determinant.log() - math.log(2 * math.pi)
+        constant = constant - 0.5 * (self.means * linear).sum(dim=-1)
+        # The density's exponent is a polynomial in the moments.
+        return torch.cat((constant[..., None], linear, -0.5 * precisions), dim=-1) @ moments
 
 
 def grid_points(height: int, width: int) -> torch.Tensor:
@@ -46,35 +51,55 @@ def grid_points(height: int, width: int) -> torch.Tensor:
 
 
 def pixel_moments(height: int, width: int) -> torch.Tensor:
-    """1, y, x, y², yx, x² of every pixel centre: (height · width, 6), float64."""
+    """Means of 1, y, x, y², yx, xy, x² over every pixel's square: (7, height · width), float64."""
     y, x = grid_points(height, width).unbind(dim=-1)
-    return torch.stack((torch.ones_like(y), y, x, y * y, y * x, x * x), dim=-1)
+    y_square, x_square = y * y + 1 / (12 * height**2), x * x + 1 / (12 * width**2)
+    return torch.stack((torch.ones_like(y), y, x, y_square, y * x, y * x, x_square))
 
 
-def fit_mixtures(evidence: torch.Tensor, component_count: int) -> tuple[Mixture, torch.Tensor]:
-    """Fit `component_count` Gaussians to every map by weighted EM; the best of the restarts wins.
+def spread_seeds(evidence: torch.Tensor, component_count: int) -> torch.Tensor:
+    """Start means by k-means++ on the pixels weighted by their evidence; NaN once every pixel with evidence is one.
 
-    A picture's fit does not depend on its neighbours in the batch: the random numbers are the same for all.
+    The random numbers are the same for all pictures, and the first seeds are the same whatever the count.
 
-    Shapes: evidence (picture, height, width) float64, at least 0, each summing to 1. Returns the mixtures and the mean
-    log-likelihood per unit of evidence (picture,).
+    Shapes: evidence (picture, height, width) float64, at least 0, each summing to 1; returns (picture, restart, component, 2).
     """
-    count, height, width = evidence.shape
-    moments = pixel_moments(height, width)
-    weights = evidence.reshape(count, 1, -1).expand(-1, RESTART_COUNT, -1)  # (picture, restart, pixel)
-    # A pixel is a square of evidence, not a point: its own variance is the floor, so no component collapses on one.
-    floor = torch.diag(torch.tensor([1 / (12 * height**2), 1 / (12 * width**2)], dtype=torch.float64))
-    means = _spread_seeds(weights, grid_points(height, width), component_count)
-    mixture = Mixture(
-        torch.full(means.shape[:-1], 1 / component_count, dtype=torch.float64),
-        means,
-        (torch.eye(2, dtype=torch.float64) * 0.01 + floor).expand(*means.shape[:-1], 2, 2),
-    )
-    for _ in range(ITERATION_COUNT):
-        mixture = _maximise(weights, moments, mixture.log_joint(moments).softmax(dim=-1), floor)
-    likelihood = (weights * mixture.log_joint(moments).logsumexp(dim=-1)).sum(dim=-1)  # (picture, restart)
-    best = likelihood.argmax(dim=1)
-    row = torch.arange(count)
+    generator = torch.Generator().manual_seed(SEED)
+    draws = torch.rand(component_count, RESTART_COUNT, 1, generator=generator, dtype=torch.float64)
+    rows, columns = grid_points(*evidence.shape[1:]).unbind(dim=-1)
+    weights = evidence.flatten(1)[:, None].expand(-1, RESTART_COUNT, -1)
+    odds, nearest = weights, torch.full_like(weights, math.inf)
+    seeds: list[torch.Tensor] = []
+    for draw in draws:
+        cumulative = odds.cumsum(dim=-1)
+        total = cumulative[..., -1:]
+        index = torch.searchsorted(cumulative, draw * total)
+        y, x = rows[index], columns[index]
+        seeds.append(torch.cat((y, x), dim=-1).where(total > 0, torch.nan))
+        nearest = torch.minimum(nearest, (rows - y).square() + (columns - x).square())
+        odds = weights * nearest
+    return torch.stack(seeds, dim=-2)
+
+
+def fit_mixtures(
+    evidence: torch.Tensor, seeds: torch.Tensor, iteration_count: int = ITERATION_COUNT
+) -> tuple[Mixture, torch.Tensor]:
+    """Fit one Gaussian per seed to every map by weighted EM; the best of the restarts wins.
+
+    The log-likelihood takes a component's log density as its mean over the pixel's square. Both steps of EM climb it, so it
+    never falls from one iteration to the next. A picture's fit does not depend on its neighbours in the batch.
+
+    Shapes: evidence (picture, height, width) float64, at least 0, each summing to 1; seeds (picture, restart, component, 2), of
+    which those that are NaN get no share. Returns the mixtures and the mean log-likelihood per unit of evidence (picture,).
+    """
+    moments = pixel_moments(*evidence.shape[1:])
+    weights = evidence.flatten(1)[:, None]
+    weighted_moments = weights * moments
+    mixture = _start(seeds, *evidence.shape[1:])
+    for _ in range(iteration_count):
+        mixture = _maximise(mixture.log_joint(moments).softmax(dim=-2), weighted_moments)
+    likelihood = (weights * mixture.log_joint(moments).logsumexp(dim=-2)).sum(dim=-1)  # (picture, restart)
+    row, best = torch.arange(len(evidence)), likelihood.argmax(dim=1)
     chosen = Mixture(mixture.shares[row, best], mixture.means[row, best], mixture.covariances[row, best])
     return chosen, likelihood[row, best]
 
@@ -85,29 +110,20 @@ def bayesian_information(evidence: torch.Tensor, likelihood: torch.Tensor, compo
     return (6 * component_count - 1) * size.log() - 2 * size * likelihood
 
 
-def _spread_seeds(weights: torch.Tensor, points: torch.Tensor, component_count: int) -> torch.Tensor:
-    """k-means++ on the weighted pixels: (picture, restart, component, 2)."""
-    generator = torch.Generator().manual_seed(SEED)
-    draws = torch.rand(component_count, RESTART_COUNT, 1, generator=generator, dtype=torch.float64)
-    odds = weights
-    nearest = torch.full_like(weights, math.inf)
-    seeds: list[torch.Tensor] = []
-    for draw in draws:
-        cumulative = odds.cumsum(dim=-1)
-        wanted = (draw * cumulative[..., -1:]).contiguous()
-        index = torch.searchsorted(cumulative.contiguous(), wanted).clamp_max(points.shape[0] - 1)
-        seeds.append(points[index.squeeze(-1)])
-        distance = (points - seeds[-1][..., None, :]).square().sum(dim=-1)
-        nearest = torch.minimum(nearest, distance)
-        odds = weights * nearest
-    return torch.stack(seeds, dim=-2)
+def _start(seeds: torch.Tensor, height: int, width: int) -> Mixture:
+    is_found = seeds[..., 0].isfinite().double()
+    variances = [START_VARIANCE + 1 / (12 * side**2) for side in (height, width)]
+    covariance = torch.diag(torch.tensor(variances, dtype=torch.float64))
+    return Mixture(
+        is_found / is_found.sum(dim=-1, keepdim=True), seeds.nan_to_num(), covariance.expand(*seeds.shape, 2)
+    )
 
 
-def _maximise(weights: torch.Tensor, moments: torch.Tensor, belonging: torch.Tensor, floor: torch.Tensor) -> Mixture:
-    part = belonging * weights[..., None]  # (picture, restart, pixel, component)
-    sums = part.transpose(-1, -2) @ moments  # (picture, restart, component, 6)
+def _maximise(belonging: torch.Tensor, weighted_moments: torch.Tensor) -> Mixture:
+    """Shapes: belonging (picture, restart, component, pixel), weighted_moments (picture, 7, pixel)."""
+    sums = weighted_moments @ belonging.flatten(1, 2).transpose(1, 2)
+    sums = sums.transpose(1, 2).unflatten(1, belonging.shape[1:3])  # (picture, restart, component, 7)
+    sums = sums + _VANISHED * _UNIFORM_MOMENTS
     shares = sums[..., 0]
-    mean = sums[..., 1:] / shares.clamp_min(1e-12)[..., None]
-    y, x = mean[..., 0], mean[..., 1]
-    variances = (mean[..., 2] - y * y, mean[..., 3] - y * x, mean[..., 3] - y * x, mean[..., 4] - x * x)
-    return Mixture(shares, mean[..., :2], torch.stack(variances, dim=-1).unflatten(-1, (2, 2)) + floor)
+    means, squares = (sums[..., 1:] / shares[..., None]).split((2, 4), dim=-1)
+    return Mixture(shares, means, squares.unflatten(-1, (2, 2)) - means[..., None] * means[..., None, :])

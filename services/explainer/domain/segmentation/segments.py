@@ -14,6 +14,7 @@ from services.explainer.domain.segmentation.mixture import (
     bayesian_information,
     fit_mixtures,
     pixel_moments,
+    spread_seeds,
 )
 
 FIT_SIDE_PX = 56
@@ -21,6 +22,8 @@ FIT_SIDE_PX = 56
 LEAST_SHARE_RATIO = 0.02
 """Segments below this share of the evidence are dropped."""
 MAX_SEGMENTS = 6
+PIXELS_AT_ONCE = 2**15
+"""Pixels fitted together: a fit's largest arrays hold 24 numbers for each (4 restarts, 6 components) and should fit a cache."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +41,36 @@ class SegmentationOptions:
 def segment_maps(maps: np.ndarray, options: SegmentationOptions) -> list[list[Segment]]:
     """Cut the positive part of each map into segments, largest share first.
 
+    Maps are fitted a few at a time, which bounds memory and changes nothing in the result.
+
     Shapes: maps (picture, height, width), signed, any float type. A map without positive evidence gives no segment.
     Source: LVLM-VA (arXiv 2512.21985), PPEPS-WGM; see `mixture`.
     """
-    positive = torch.from_numpy(np.maximum(maps, 0).astype(np.float64))
-    totals = positive.sum(dim=(1, 2))
+    height, width = maps.shape[1:]
+    size = max(1, PIXELS_AT_ONCE // (min(height, FIT_SIDE_PX) * min(width, FIT_SIDE_PX)))
+    moments = pixel_moments(height, width)
     results: list[list[Segment]] = [[] for _ in maps]
-    has_evidence = torch.nonzero((totals > 0) & totals.isfinite()).flatten()
-    if len(has_evidence) == 0:
-        return results
-    evidence = positive[has_evidence] / totals[has_evidence, None, None]
-    for index, picture, mixture in zip(
-        has_evidence.tolist(), evidence, _choose_mixtures(evidence, options), strict=True
-    ):
-        results[index] = _cut(picture, mixture, options)
+    for start in range(0, len(maps), size):
+        positive = torch.from_numpy(np.maximum(maps[start : start + size], 0).astype(np.float64))
+        totals = positive.sum(dim=(1, 2))
+        rows = torch.nonzero((totals > 0) & totals.isfinite()).flatten()
+        evidence = positive[rows] / totals[rows, None, None]
+        mixtures = choose_mixtures(evidence, options.max_segments)
+        for row, picture, mixture in zip(rows.tolist(), evidence, mixtures, strict=True):
+            results[start + row] = _cut(picture, mixture, moments, options)
     return results
 
 
-def _choose_mixtures(evidence: torch.Tensor, options: SegmentationOptions) -> list[Mixture]:
-    pooled = _pool(evidence)
+def choose_mixtures(evidence: torch.Tensor, max_segments: int) -> list[Mixture]:
+    """The mixture of each map with the number of components that BIC prefers, 3 (`max_segments` if less) to `max_segments`.
+
+    Shapes: evidence (picture, height, width) float64, at least 0, each summing to 1.
+    """
+    pooled = pool(evidence)
+    seeds = spread_seeds(pooled, max_segments)
     best: list[tuple[float, Mixture]] = []
-    for count in range(min(LEAST_COMPONENTS, options.max_segments), options.max_segments + 1):
-        mixtures, likelihood = fit_mixtures(pooled, count)
+    for count in range(min(LEAST_COMPONENTS, max_segments), max_segments + 1):
+        mixtures, likelihood = fit_mixtures(pooled, seeds[..., :count, :])
         scores = bayesian_information(pooled, likelihood, count).tolist()
         rows = [Mixture(*parts) for parts in zip(mixtures.shares, mixtures.means, mixtures.covariances, strict=True)]
         fits = list(zip(scores, rows, strict=True))
@@ -67,35 +78,41 @@ def _choose_mixtures(evidence: torch.Tensor, options: SegmentationOptions) -> li
     return [mixture for _, mixture in best]
 
 
-def _pool(evidence: torch.Tensor) -> torch.Tensor:
-    height, width = evidence.shape[1:]
-    if max(height, width) <= FIT_SIDE_PX:
-        return evidence
-    size = (min(height, FIT_SIDE_PX), min(width, FIT_SIDE_PX))
-    pooled = torch.nn.functional.adaptive_avg_pool2d(evidence[:, None], size)[:, 0]
-    return pooled / pooled.sum(dim=(1, 2), keepdim=True)
+def pool(evidence: torch.Tensor) -> torch.Tensor:
+    """At most `FIT_SIDE_PX` on a side; a pixel's evidence goes to the cells it lies in, by area."""
+    down, across = (_overlaps(side, min(side, FIT_SIDE_PX)) for side in evidence.shape[1:])
+    return down @ evidence @ across.T
 
 
-def _cut(evidence: torch.Tensor, mixture: Mixture, options: SegmentationOptions) -> list[Segment]:
-    height, width = evidence.shape
-    owner = mixture.log_joint(pixel_moments(height, width)).argmax(dim=-1).reshape(height, width)
+def _overlaps(side: int, cells: int) -> torch.Tensor:
+    """Which part of each pixel lies in which of `cells` equal cells along a side: (cells, side)."""
+    pixel, cell = torch.arange(side) * cells, torch.arange(cells)[:, None] * side
+    overlap = torch.minimum(pixel + cells, cell + side) - torch.maximum(pixel, cell)
+    return overlap.clamp_min(0).double() / cells
+
+
+def _cut(
+    evidence: torch.Tensor, mixture: Mixture, moments: torch.Tensor, options: SegmentationOptions
+) -> list[Segment]:
+    owner = mixture.log_joint(moments).max(dim=0).indices.reshape(evidence.shape)
     pieces = []
     for component in mixture.shares.argsort(descending=True, stable=True).tolist():
         share = float(mixture.shares[component])
-        mask = _keep(evidence * (owner == component), options.kept_evidence_ratio)
-        if options.kept_evidence_ratio >= 1:
-            mask = (owner == component).numpy()
+        mask = owner == component
+        if options.kept_evidence_ratio < 1:
+            mask = _keep(evidence, mask, options.kept_evidence_ratio)
         if share >= LEAST_SHARE_RATIO and mask.any():
-            pieces.append((min(share, 1.0), mask))
+            pieces.append((min(share, 1.0), mask.numpy()))
     return [Segment(index, share, mask) for index, (share, mask) in enumerate(pieces, start=1)]
 
 
-def _keep(evidence: torch.Tensor, ratio: float) -> np.ndarray:
-    """The smallest pixel set that holds `ratio` of `evidence`, boolean (height, width)."""
-    flat = evidence.flatten()
-    order = flat.argsort(descending=True, stable=True)
-    reached = flat[order].cumsum(0)
-    needed = int(torch.searchsorted(reached, ratio * reached[-1])) + 1
-    mask = torch.zeros(flat.shape, dtype=torch.bool)
-    mask[order[:needed]] = flat[order[:needed]] > 0
-    return mask.reshape(evidence.shape).numpy()
+def _keep(evidence: torch.Tensor, mask: torch.Tensor, ratio: float) -> torch.Tensor:
+    """The smallest part of `mask` that holds `ratio` of its evidence, bool (height, width)."""
+    pixels = torch.nonzero((mask & (evidence > 0)).flatten()).flatten()
+    kept = torch.zeros(evidence.numel(), dtype=torch.bool)
+    if len(pixels) > 0:
+        values, order = evidence.flatten()[pixels].sort(descending=True, stable=True)
+        reached = values.cumsum(0)
+        needed = int(torch.searchsorted(reached, ratio * reached[-1])) + 1
+        kept[pixels[order[:needed]]] = True
+    return kept.reshape(evidence.shape)
