@@ -37,8 +37,9 @@ class LabelledPictures:
 class Problem:
     """`train` and `validation` are made alike; only in `test` the artefact parts from the class.
 
-    `group_names` name the values of `groups`. `to_pixels` gives the net's input (n, channel, height, width) float32 and
-    `input_scale` its range (1 for inputs from 0 to 1). `train_shortcut` trains the net that takes the shortcut, by seed.
+    `group_names` name the values of `groups`. `group_labelled` are validation pictures with artefacts placed anew, so that every group
+    is among them: for the baselines that are given group labels, and for nothing else. `to_pixels` gives the net's input (n, channel, height,
+    width) float32. `train_shortcut` trains the net that takes the shortcut, by seed.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Problem:
     train: LabelledPictures
     validation: LabelledPictures
     test: LabelledPictures
+    group_labelled: LabelledPictures
     specification: ClassSpecification
     to_pixels: Callable[[np.ndarray], torch.Tensor]
-    input_scale: float
     train_shortcut: Callable[[LabelledPictures, int], PreTrainedModel]

@@ -18,7 +18,7 @@ from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.common.vision.masks import decode_mask
 from services.trainer.domain.alignment import align, steps_for
 from services.trainer.domain.evidence import predict
-from services.trainer.domain.fine_tuning import MOVED_RATIO
+from services.trainer.domain.fine_tuning import Recipe
 from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.selection import Split
 
@@ -67,7 +67,7 @@ class JobSet:
         epochs: int,
         seed: int,
         on_step: Callable[[int, int, float], None],
-        moved_ratio: float = MOVED_RATIO,
+        recipe: Recipe | None = None,
     ) -> torch.nn.Module:
         """The trainer's own `align` on the job's own pictures, with other masks, (n, 28, 28) of all pictures, or in another way."""
         result = align(
@@ -79,7 +79,7 @@ class JobSet:
             steps_for(len(self.split.train), epochs),
             seed,
             on_step,
-            moved_ratio=moved_ratio,
+            recipe,
         )
         return result.model
 

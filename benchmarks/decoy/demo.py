@@ -37,6 +37,7 @@ from plumbline.stack.bundles import store_bundle
 from plumbline.stack.control import find_supervisor, tied_stack
 from plumbline.stack.layout import StackLayout
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from services.trainer.domain.fine_tuning import PAPER_RECIPE
 from services.trainer.domain.selection import split_rows
 
 SPECIFICATION = Path(__file__).parent / "specification.yaml"
@@ -168,10 +169,10 @@ def _measure(
     is_held_out = np.isin(chosen, job_split.validation)
     job_set = controls.JobSet(known, job_split, chosen[~is_held_out], chosen[is_held_out])
     judged = controls.judged_masks(critiqued, rows, known.squares)
-    ways = {"regions not moved": (judged, {"moved_ratio": 0.0}), "ground-truth masks": (known.squares, {})}
-    for title, (masks, changes) in ways.items():
+    ways = {"regions not moved": (judged, PAPER_RECIPE), "ground-truth masks": (known.squares, None)}
+    for title, (masks, recipe) in ways.items():
         with _bar(f"control: {title}") as on_step:
-            control = job_set.align(model, masks, plan.passes, seed, on_step, **changes)
+            control = job_set.align(model, masks, plan.passes, seed, on_step, recipe)
         predicted = controls.predict_test(control, splits.test)
         groups[title] = controls.GroupAccuracy.of(predicted, splits.test).as_dict()
     squares = {name: known.squares[row] for name, row in rows.items()}

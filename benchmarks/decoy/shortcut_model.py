@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
 
 from benchmarks.decoy.data import SIDE_PX, DecoyDigits
 from services.common.vision.model_bundle import save_bundle
-from services.common.vision.nets import MlpConfig, MlpForImageClassification
+from services.common.vision.nets import MlpConfig, register_nets
 
 PREPROCESSING = {
     "do_resize": True,
@@ -21,6 +23,7 @@ PREPROCESSING = {
     "do_normalize": False,
 }
 LABELS = [str(digit) for digit in range(10)]
+MLP_50_30 = partial(MlpConfig, hidden_sizes=(50, 30))
 BASELINE_COUNT = 20
 EPOCHS = {"digits": 300, "mnist": 64}  # a pass over the digits is 4 steps, over MNIST 196
 
@@ -31,22 +34,33 @@ def to_pixels(pictures: np.ndarray) -> torch.Tensor:
 
 
 def train_shortcut_model(
-    train: DecoyDigits,
+    train: DecoyDigits, seed: int, epochs: int, on_epoch: Callable[[int], None] = lambda epoch: None
+) -> PreTrainedModel:
+    """MLP 50-30, Adam 1e-3, cross-entropy (Ross et al. 2017)."""
+    return train_net(
+        MLP_50_30, to_pixels(train.pictures), torch.from_numpy(train.labels), seed, epochs, on_epoch=on_epoch
+    )
+
+
+def train_net(
+    config: Callable[..., PreTrainedConfig],
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
     seed: int,
     epochs: int,
     batch_size: int = 256,
     on_epoch: Callable[[int], None] = lambda epoch: None,
-) -> MlpForImageClassification:
-    """MLP 50-30, Adam 1e-3, cross-entropy (Ross et al. 2017)."""
+) -> PreTrainedModel:
+    """A net of digits from scratch, in eval mode: Adam 1e-3, cross-entropy. Shapes: pixels (n, 1, 28, 28), labels (n,)."""
     torch.manual_seed(seed)
-    config = MlpConfig(
-        image_size=SIDE_PX,
-        hidden_sizes=(50, 30),
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: index for index, label in enumerate(LABELS)},
+    register_nets()
+    model = AutoModelForImageClassification.from_config(
+        config(
+            image_size=SIDE_PX,
+            id2label=dict(enumerate(LABELS)),
+            label2id={label: index for index, label in enumerate(LABELS)},
+        )
     )
-    model = MlpForImageClassification(config)
-    pixels, labels = to_pixels(train.pictures), torch.from_numpy(train.labels)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for epoch in range(epochs):
         for rows in torch.randperm(len(pixels)).split(batch_size):
@@ -64,7 +78,7 @@ def choose_baselines(train: DecoyDigits, seed: int) -> torch.Tensor:
     return to_pixels(train.pictures[rows])
 
 
-def write_bundle(folder: Path, model: MlpForImageClassification, train: DecoyDigits, seed: int, epochs: int) -> str:
+def write_bundle(folder: Path, model: PreTrainedModel, train: DecoyDigits, seed: int, epochs: int) -> str:
     """Write the model bundle, training pictures as baselines, and return its digest."""
     provenance = {
         "made_by": "benchmarks.decoy.shortcut_model",

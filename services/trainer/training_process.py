@@ -104,7 +104,6 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
             steps_for(len(train), job.request.epochs),
             job.request.seed,
             _print_progress,
-            bundle.preprocessor.input_scale,
         )
     except NothingToSwap:
         # The gate would have to refuse whatever came of the training, so it was spared.

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 import torch
 from transformers import PreTrainedModel
 
-from services.trainer.domain.pictures import Pictures, move_regions
+from services.trainer.domain.pictures import OtherClass, Pictures, move_regions
 
 SWAPS_PER_PICTURE = 20
-_FORWARD_BATCH = 1024
+_FORWARD_BATCH = 256
+_BACKWARD_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class Evidence:
 
     accuracy, class_accuracy: on the validation pictures, which are made like the training data and so reward a shortcut.
     swap_accuracy: after a swap the true class of the picture is still predicted. flip_rate: the decision was right before and follows
-    the moved region after. Both None when no held-out picture has a criticised region.
+    the other picture's class after. reliance: the part of the decision that the criticised regions hold (`measure_reliance`), and
+    reliance_floor: what an attribution that is the same everywhere would give, the regions' part of the area. All four None when no
+    held-out picture has a criticised region.
     """
 
     accuracy: float
@@ -27,6 +30,8 @@ class Evidence:
     swap_accuracy: float | None
     flip_rate: float | None
     swap_count: int
+    reliance: float | None = None
+    reliance_floor: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -35,26 +40,31 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Swaps:
-    """pixels (n, channel, height, width) after the swap; `own` and `donor` labels; `rows` of the receiving pictures."""
+    """Held-out pictures after a swap, `donor` (n,) the other pictures' labels, `rows` (n,) of the receiving pictures."""
 
-    pixels: torch.Tensor
-    own: torch.Tensor
+    moved: Pictures
     donor: torch.Tensor
     rows: torch.Tensor
 
 
 def make_swaps(held_out: Pictures, seed: int) -> Swaps | None:
-    """Move criticised regions onto pictures of other classes, with a region of their own or without; None when no picture has one."""
-    donors = held_out.rows_with_region().repeat_interleave(SWAPS_PER_PICTURE)
-    if not len(donors):
+    """Move criticised regions between pictures of different classes; None when no picture has one.
+
+    Each region goes onto pictures with a region of their own or without, and is filled in its own picture with what others have there: an
+    artefact that only one class has is seen to come in the others and to go in its own.
+    """
+    with_region = held_out.rows_with_region()
+    if not len(with_region):
         return None
-    receivers = torch.randint(len(held_out), (len(donors),), generator=torch.Generator().manual_seed(seed))
-    is_other = held_out.labels[donors] != held_out.labels[receivers]
-    donors, receivers = donors[is_other], receivers[is_other]
-    if not len(donors):
+    generator = torch.Generator().manual_seed(seed)
+    marked = with_region.repeat_interleave(SWAPS_PER_PICTURE)
+    others, is_there = OtherClass(held_out.labels).draw(held_out.labels[marked], generator)
+    marked, others = marked[is_there], others[is_there]
+    if not len(marked):
         return None
-    moved = move_regions(held_out, donors, receivers)
-    return Swaps(moved.pixels, moved.labels, held_out.labels[donors], receivers)
+    comes = torch.arange(len(marked)) % 2 == 0
+    donors, receivers = torch.where(comes, marked, others), torch.where(comes, others, marked)
+    return Swaps(move_regions(held_out.take(donors), held_out.take(receivers)), held_out.labels[donors], receivers)
 
 
 def measure(model: PreTrainedModel, validation: Pictures, held_out: Pictures, swaps: Swaps | None) -> Evidence:
@@ -62,19 +72,42 @@ def measure(model: PreTrainedModel, validation: Pictures, held_out: Pictures, sw
     is_right = predict(model, validation.pixels) == validation.labels
     classes = range(model.config.num_labels)
     by_class = [is_right[validation.labels == index] for index in classes]
-    swap_accuracy = flip_rate = None
-    if swaps is not None:
-        predicted = predict(model, swaps.pixels)
-        was_right = (predict(model, held_out.pixels) == held_out.labels)[swaps.rows]
-        swap_accuracy = _ratio(predicted == swaps.own)
-        flip_rate = _ratio((predicted == swaps.donor)[was_right])
+    labelled = {
+        "accuracy": _ratio(is_right),
+        "class_accuracy": tuple(_ratio(part) if len(part) else 1.0 for part in by_class),
+    }
+    if swaps is None:
+        return Evidence(**labelled, swap_accuracy=None, flip_rate=None, swap_count=0)
+    predicted = predict(model, swaps.moved.pixels)
+    was_right = (predict(model, held_out.pixels) == held_out.labels)[swaps.rows]
+    marked = held_out.take(held_out.rows_with_region())
     return Evidence(
-        accuracy=_ratio(is_right),
-        class_accuracy=tuple(_ratio(part) if len(part) else 1.0 for part in by_class),
-        swap_accuracy=swap_accuracy,
-        flip_rate=flip_rate,
-        swap_count=0 if swaps is None else len(swaps.own),
+        **labelled,
+        swap_accuracy=_ratio(predicted == swaps.moved.labels),
+        flip_rate=_ratio((predicted == swaps.donor)[was_right]),
+        swap_count=len(swaps.rows),
+        reliance=measure_reliance(model, marked, validation.pixels.mean(dim=0)),
+        reliance_floor=_ratio(marked.masks.flatten()),
     )
+
+
+def measure_reliance(model: PreTrainedModel, marked: Pictures, reference: torch.Tensor) -> float:
+    """Mean over pictures of Σ_i A_i |φ_i| / Σ_i |φ_i|, φ = ∂ŷ/∂x · (x − reference), ŷ the logit of the decision. From 0 to 1.
+
+    Shapes: reference (channel, height, width), a mean picture. 1 minus this is the paper's alignment measure by other attributions:
+    gradients cost one backward pass, and what the trainer measures is not what it was told to lower (the penalty's gradient).
+    Source: LVLM-VA (arXiv 2512.21985), alignment measure; differs: gradient times input difference instead of DeepLIFT SHAP.
+    """
+    ratios = []
+    for start in range(0, len(marked), _BACKWARD_BATCH):
+        part = marked.take(torch.arange(start, min(start + _BACKWARD_BATCH, len(marked))))
+        pixels = part.pixels.clone().requires_grad_()
+        decided = model(pixel_values=pixels).logits.amax(dim=1).sum()
+        (gradient,) = torch.autograd.grad(decided, pixels)
+        evidence = (gradient * (part.pixels - reference)).sum(dim=1).abs().flatten(1).double()
+        held = (evidence * part.masks.flatten(1)).sum(dim=1)
+        ratios.append(held / evidence.sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny))
+    return float(torch.cat(ratios).mean())
 
 
 def predict(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 class Pictures:
     """pixels (n, channel, height, width), preprocessed; labels (n,) int64; masks (n, height, width) bool or None.
 
-    A mask may be empty: the picture was critiqued and nothing in it was spurious.
+    A mask may be empty: the picture was critiqued and nothing in it was spurious. Without masks the pictures were not critiqued.
     """
 
     pixels: torch.Tensor
@@ -21,6 +21,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: torch.Tensor) -> Pictures:
+        """The pictures of `rows` (m,), in that order; a row may come twice."""
+        return Pictures(self.pixels[rows], self.labels[rows], None if self.masks is None else self.masks[rows])
+
     def rows_with_region(self) -> torch.Tensor:
         """Row numbers (m,) of the pictures whose mask is not empty; none without masks."""
         if self.masks is None or not len(self):
@@ -28,13 +32,30 @@ class Pictures:
         return torch.nonzero(self.masks.flatten(1).any(dim=1)).flatten()
 
 
-def move_regions(pictures: Pictures, donors: torch.Tensor, receivers: torch.Tensor) -> Pictures:
-    """Each receiver with its donor's criticised region: the donor's artefact comes, the receiver's own goes.
+def move_regions(donors: Pictures, receivers: Pictures) -> Pictures:
+    """Each receiver with the criticised region of the donor beside it: the donor's artefact comes, the receiver's own goes.
 
-    Shapes: donors and receivers are rows (n,) of `pictures`, which have masks. Returns n pictures with the receivers' labels; their masks are
-    both regions together, on which the pixels are the donor's. A picture that is its own donor stays as it is.
+    Both are n pictures; donors have masks, receivers may have none. Returns n pictures with the receivers' labels; their masks are both
+    regions together, on which the pixels are the donor's.
     Source: ours (docs/decisions.md).
     """
-    regions = pictures.masks[donors] | pictures.masks[receivers]
-    pixels = torch.where(regions[:, None], pictures.pixels[donors], pictures.pixels[receivers])
-    return Pictures(pixels, pictures.labels[receivers], regions)
+    regions = donors.masks if receivers.masks is None else donors.masks | receivers.masks
+    pixels = torch.where(regions[:, None], donors.pixels, receivers.pixels)
+    return Pictures(pixels, receivers.labels, regions)
+
+
+class OtherClass:
+    """Draws pictures of another class than given ones have, all such pictures alike."""
+
+    def __init__(self, labels: torch.Tensor) -> None:
+        """`labels` (n,) of the pictures to draw from."""
+        self._order = labels.argsort(stable=True)
+        self._sorted = labels[self._order].contiguous()
+
+    def draw(self, labels: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each of `labels` (m,) a row (m,) whose label differs, and whether there is any (m,) bool; without one the row says nothing."""
+        first, last = (torch.searchsorted(self._sorted, labels, right=is_right) for is_right in (False, True))
+        others = len(self._sorted) - (last - first)
+        place = (torch.rand(len(labels), generator=generator, dtype=torch.float64) * others).long()
+        place = torch.where(place >= first, place + (last - first), place)
+        return self._order[place.clamp_max(len(self._order) - 1)], others > 0
