@@ -30,7 +30,7 @@ def make_pictures(count: int, seed: int, is_lying: bool = False) -> Pictures:
 
 def take(pictures: Pictures, count: int) -> Pictures:
     """The first `count`."""
-    return Pictures(pictures.pixels[:count], pictures.labels[:count], pictures.masks[:count])
+    return pictures.take(torch.arange(count))
 
 
 def train_shortcut(pictures: Pictures, seed: int = 0, steps: int = 60) -> MlpForImageClassification:

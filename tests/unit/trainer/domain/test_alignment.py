@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
+import math
 
 import pytest
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
-from services.trainer.domain.alignment import LEAST_STEPS, STRENGTHS, Alignment, _rank, align, steps_for
+from services.trainer.domain.alignment import (
+    LEAST_STEPS,
+    STRENGTH_STEPS,
+    Alignment,
+    NothingToSwap,
+    _rank,
+    align,
+    list_strengths,
+    steps_for,
+)
 from services.trainer.domain.evidence import Evidence, predict
-from services.trainer.domain.fine_tuning import fine_tune
+from services.trainer.domain.fine_tuning import PAPER_RECIPE, BatchDraw, Recipe, fine_tune
+from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take, train_shortcut
 
@@ -47,11 +59,18 @@ def test_align_makes_a_shortcut_model_right_where_the_shortcut_lies(parts: dict,
     assert _accuracy(aligned.model, parts["validation"]) > 0.95
 
 
-def test_align_takes_the_best_swap_accuracy_and_reports_what_it_measured(aligned: Alignment):
-    assert aligned.chosen.evidence.swap_accuracy == max(trial.evidence.swap_accuracy for trial in aligned.trials)
+def test_align_improves_what_it_measures_and_says_what_it_tried(parts: dict, aligned: Alignment):
     assert aligned.chosen.evidence.swap_accuracy > aligned.before.swap_accuracy
     assert aligned.chosen.evidence.flip_rate < aligned.before.flip_rate
-    assert tuple(trial.strength for trial in aligned.trials) == STRENGTHS
+    assert aligned.chosen.evidence.reliance < aligned.before.reliance
+    tried = [trial.strength for trial in aligned.trials]
+    assert tried == list_strengths(parts["start"], parts["critiqued"], Recipe(), 0)[: len(tried)]
+    assert aligned.chosen.strength in tried
+
+
+def test_the_last_snapshot_of_those_that_are_alike_is_kept(aligned: Alignment):
+    assert aligned.chosen.evidence.swap_accuracy > 0.95
+    assert aligned.chosen.step == STEPS
 
 
 def test_align_leaves_the_model_it_starts_from_alone(parts: dict):
@@ -69,7 +88,7 @@ def test_align_gives_the_same_weights_for_the_same_seed(parts: dict):
 
 
 def test_align_refuses_held_out_pictures_between_which_nothing_can_be_swapped(parts: dict):
-    with pytest.raises(ValueError, match="held_out"):
+    with pytest.raises(NothingToSwap, match="held_out"):
         align(**parts | {"held_out": take(parts["held_out"], 0)}, step_count=20, seed=0)
 
 
@@ -92,23 +111,33 @@ def test_what_the_gate_would_accept_comes_before_what_it_would_not_and_then_swap
     assert first > second
 
 
-def test_align_asks_the_same_of_a_model_whose_inputs_are_larger(parts: dict):
-    unit, scaled = _first_losses(parts, 1.0), _first_losses(parts, 4.0)
-    assert scaled == pytest.approx(unit, rel=1e-4)
-    assert len(set(unit)) == len(STRENGTHS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_first_strength_makes_the_penalty_weigh_what_a_guess_costs(parts: dict, name: str):
+    recipe = Recipe(loss=LOSSES[name])
+    strengths = list_strengths(parts["start"], parts["critiqued"], recipe, seed=0)
+    assert len(strengths) == STRENGTH_STEPS
+    assert [high / low for low, high in itertools.pairwise(strengths)] == pytest.approx([10.0] * (STRENGTH_STEPS - 1))
+    penalties = [
+        recipe.loss(parts["start"], parts["critiqued"], torch.Generator().manual_seed(seed)).penalty.item()
+        for seed in range(20)
+    ]
+    assert strengths[0] * sum(penalties) / len(penalties) == pytest.approx(math.log(CLASSES), rel=0.1)
 
 
-def _first_losses(parts: dict, scale: float) -> list[float]:
-    """The loss at each strength, before the weights have moved, of the same model on inputs `scale` times as large."""
+def test_strengths_ask_the_same_of_a_model_whose_inputs_are_larger(parts: dict):
     start = copy.deepcopy(parts["start"])
     with torch.no_grad():
-        next(start.parameters()).div_(scale)
-    pictures = {
-        name: dataclasses.replace(part, pixels=part.pixels * scale) for name, part in parts.items() if name != "start"
-    }
-    losses: list[float] = []
-    align(start, **pictures, step_count=1, seed=0, on_step=lambda *told: losses.append(told[2]), input_scale=scale)
-    return losses
+        next(start.parameters()).div_(4)
+    larger = dataclasses.replace(parts["critiqued"], pixels=parts["critiqued"].pixels * 4)
+    scaled = list_strengths(start, larger, Recipe(), 0)
+    assert scaled == pytest.approx(
+        [16 * strength for strength in list_strengths(parts["start"], parts["critiqued"], Recipe(), 0)], rel=1e-3
+    )
+
+
+def test_without_a_penalty_there_is_no_strength_to_try(parts: dict):
+    result = align(**parts, step_count=20, seed=0, recipe=Recipe(critiqued_count=0))
+    assert (result.trials, result.chosen.strength) == ((), 0.0)
 
 
 def test_regions_found_in_one_class_make_the_model_right_in_the_others_too(parts: dict):
@@ -116,7 +145,7 @@ def test_regions_found_in_one_class_make_the_model_right_in_the_others_too(parts
     one_class = dataclasses.replace(critiqued, masks=critiqued.masks & (critiqued.labels == 0)[:, None, None])
     lying = make_pictures(300, seed=2, is_lying=True)
     others = lying.labels != 0
-    *_, last = fine_tune(parts["start"], parts["train"], one_class, 1e-2, STEPS, seed=0)
+    *_, last = fine_tune(parts["start"], parts["train"], one_class, 1e-2, STEPS, 0, Recipe())
     before, after = (
         float((predict(model, lying.pixels) == lying.labels)[others].float().mean())
         for model in (parts["start"], last.model)
@@ -138,20 +167,56 @@ def test_fine_tuning_takes_a_vision_transformer():
         id2label={index: name for name, index in names.items()},
     )
     pictures = make_pictures(20, seed=0)
-    snapshot = next(fine_tune(ViTForImageClassification(config), pictures, pictures, 1e-2, 1, 0))
+    snapshot = next(fine_tune(ViTForImageClassification(config), pictures, pictures, 1e-2, 1, 0, Recipe()))
     assert snapshot.loss > 0
 
 
-def test_align_reports_steps_over_all_strengths(parts: dict):
+def test_align_reports_steps_over_trials_and_the_full_run(parts: dict):
     told: list[tuple[int, int]] = []
-    align(**parts, step_count=150, seed=0, on_step=lambda done, total, loss: told.append((done, total)))
-    assert [done for done, _ in told] == [100, 150, 250, 300, 400, 450, 550, 600]
-    assert {total for _, total in told} == {600}
+    result = align(**parts, step_count=150, seed=0, on_step=lambda done, total, loss: told.append((done, total)))
+    trials = 15 * len(result.trials)
+    assert [done for done, _ in told][-10:] == [trials + 15 * number for number in range(1, 11)]
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (150 + trials, 150 + trials)
+
+
+def test_snapshots_are_ten_and_the_last_is_the_end(parts: dict):
+    steps = [s.step for s in fine_tune(parts["start"], parts["train"], parts["critiqued"], 0.0, 47, 0, PAPER_RECIPE)]
+    assert steps[-1] == 47
+    assert len(steps) in (10, 11)
+    assert len(list(fine_tune(parts["start"], parts["train"], parts["critiqued"], 0.0, 3, 0, Recipe()))) == 3
+
+
+def test_the_papers_batch_moves_nothing_and_ours_moves_regions_both_ways(parts: dict):
+    draw = BatchDraw(parts["train"], parts["critiqued"], Recipe(redrawn_ratio=0.0), torch.Generator().manual_seed(0))
+    free, masked = draw()
+    assert (len(free), len(masked)) == (64 + 160, 32)
+    assert masked.masks.flatten(1).any(dim=1).all()
+    known = {tuple(picture.flatten().tolist()) for picture in parts["train"].pixels}
+    is_known = [tuple(picture.flatten().tolist()) in known for picture in free.pixels]
+    assert all(is_known[:64])
+    assert not any(is_known[64:])  # the block of another class lies on each
+    paper = BatchDraw(parts["train"], parts["critiqued"], PAPER_RECIPE, torch.Generator().manual_seed(0))()
+    assert [len(part) for part in paper] == [128, 128]
+    assert all(tuple(picture.flatten().tolist()) in known for picture in paper[0].pixels)
+
+
+def test_redrawn_regions_keep_their_shape_and_stay_in_the_range_of_the_pictures(parts: dict):
+    recipe = Recipe(ordinary_count=1, critiqued_count=1, moved_count=400, redrawn_ratio=1.0)
+    free, _ = BatchDraw(parts["train"], parts["critiqued"], recipe, torch.Generator().manual_seed(0))()
+    blocks = free.pixels[1:301, 0, :2, :2]  # a quarter is cleared, at the end
+    assert torch.allclose(blocks.amax(dim=(1, 2)), blocks.amin(dim=(1, 2)))  # even blocks stay even
+    low, high = parts["train"].pixels.aminmax()
+    heights = (blocks[:, 0, 0] - low) / (high - low)
+    assert heights.min() >= 0
+    assert heights.max() <= 1 + 1e-6
+    bright = heights[heights > 0]  # what is as dark as can be stays so
+    assert bright.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist() == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
 
 
 def test_fine_tuning_refuses_pictures_without_masks(parts: dict):
     with pytest.raises(ValueError, match="critiqued"):
-        next(fine_tune(parts["start"], parts["train"], parts["train"], 1e-3, 1, 0))
+        next(fine_tune(parts["start"], parts["train"], parts["train"], 1e-3, 1, 0, Recipe()))
 
 
 def test_steps_are_passes_over_the_set_but_never_too_few():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from services.trainer.domain.evidence import make_swaps, measure
+from services.trainer.domain.evidence import make_swaps, measure, measure_reliance
 from services.trainer.domain.pictures import Pictures
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take
 
@@ -23,8 +23,8 @@ class _ReadsOnePixel(nn.Module):
         self.config = dataclasses.make_dataclass("Config", ["num_labels"])(CLASSES)
 
     def forward(self, pixel_values: torch.Tensor) -> ImageClassifierOutput:
-        written = pixel_values[:, 0, self.row, self.column].round().long()
-        return ImageClassifierOutput(logits=nn.functional.one_hot(written, CLASSES).float())
+        written = pixel_values[:, 0, self.row, self.column]
+        return ImageClassifierOutput(logits=-(written[:, None] - torch.arange(CLASSES)).square())
 
 
 def _written(labels: list[int]) -> Pictures:
@@ -53,10 +53,10 @@ def test_a_model_that_reads_the_rest_follows_none():
 def test_swap_changes_nothing_outside_both_regions_and_joins_other_classes_only():
     pictures = take(make_pictures(60, seed=0), 30)
     swaps = make_swaps(pictures, seed=1)
-    outside = ~pictures.masks[swaps.rows][:, None]
-    assert torch.equal(swaps.pixels[outside], pictures.pixels[swaps.rows][outside])
-    assert (swaps.own != swaps.donor).all()
-    assert torch.equal(swaps.own, pictures.labels[swaps.rows])
+    outside = ~swaps.moved.masks[:, None]
+    assert torch.equal(swaps.moved.pixels[outside], pictures.pixels[swaps.rows][outside])
+    assert (swaps.moved.labels != swaps.donor).all()
+    assert torch.equal(swaps.moved.labels, pictures.labels[swaps.rows])
 
 
 def test_swap_takes_the_receivers_own_region_away_where_the_donors_lies_elsewhere():
@@ -65,15 +65,16 @@ def test_swap_takes_the_receivers_own_region_away_where_the_donors_lies_elsewher
     pixels = torch.zeros((2, 1, SIDE, SIDE))
     pixels[0, 0, 0, 0], pixels[1, 0, 0, 7] = 5.0, 7.0
     swaps = make_swaps(Pictures(pixels, torch.tensor([0, 1]), masks), seed=0)
-    first = swaps.pixels[swaps.own == 0][0, 0]
+    first = swaps.moved.pixels[swaps.moved.labels == 0][0, 0]
     assert (first[0, 0].item(), first[0, 7].item()) == (0.0, 7.0)
 
 
-def test_a_region_is_moved_onto_pictures_that_have_none():
+def test_a_region_that_one_class_has_comes_in_the_others_and_goes_in_its_own():
     half = dataclasses.replace(HELD_OUT, masks=HELD_OUT.masks & (HELD_OUT.labels == 0)[:, None, None])
     swaps = make_swaps(half, seed=0)
-    assert set(swaps.donor.tolist()) == {0}
-    assert set(swaps.own.tolist()) == {1, 2}
+    comes, goes = swaps.donor == 0, swaps.moved.labels == 0
+    assert (comes ^ goes).all()
+    assert abs(int(comes.sum()) - int(goes.sum())) <= 1
     evidence = measure(_ReadsOnePixel(0, 0), half, half, swaps)
     assert (evidence.swap_accuracy, evidence.flip_rate) == (0.0, 1.0)
 
@@ -98,9 +99,44 @@ def test_nothing_to_swap_is_none_not_zero(held_out: Pictures):
     assert make_swaps(held_out, seed=0) is None
     evidence = measure(_ReadsOnePixel(0, 0), HELD_OUT, held_out, None)
     assert (evidence.swap_accuracy, evidence.flip_rate, evidence.swap_count) == (None, None, 0)
+    assert (evidence.reliance, evidence.reliance_floor) == (None, None)
 
 
 def test_class_accuracy_is_by_true_class_and_full_for_a_class_without_pictures():
     pictures = _written([0, 0, 1])
     pictures.pixels[0, 0, 0, 0] = 1.0  # one of the two zeros is read as 1
     assert measure(_ReadsOnePixel(0, 0), pictures, pictures, None).class_accuracy == (0.5, 1.0, 1.0)
+
+
+class _Linear(nn.Module):
+    """Logits that are linear in the pixels."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)  # (class, height, width)
+
+    def forward(self, pixel_values: torch.Tensor) -> ImageClassifierOutput:
+        return ImageClassifierOutput(logits=torch.einsum("nchw,khw->nk", pixel_values, self.weight))
+
+
+def test_reliance_of_a_linear_model_is_the_masked_part_of_weight_times_difference():
+    generator = torch.Generator().manual_seed(0)
+    model = _Linear(torch.randn((CLASSES, SIDE, SIDE), generator=generator))
+    pictures, reference = make_pictures(70, seed=0), torch.rand((1, SIDE, SIDE), generator=generator)
+    ratios = []
+    for picture, mask in zip(pictures.pixels[:, 0], pictures.masks, strict=True):
+        decided = (model.weight * picture).sum(dim=(1, 2)).argmax()
+        evidence = (model.weight[decided] * (picture - reference[0])).abs()
+        ratios.append((evidence[mask].sum() / evidence.sum()).item())
+    assert measure_reliance(model, pictures, reference) == pytest.approx(sum(ratios) / len(ratios), abs=1e-6)
+
+
+def test_reliance_is_none_of_it_all_of_it_or_the_floor():
+    corner = torch.zeros((CLASSES, SIDE, SIDE))
+    corner[:, :2, :2] = 1.0
+    reference, flat = (
+        torch.zeros((1, SIDE, SIDE)),
+        dataclasses.replace(HELD_OUT, pixels=torch.ones_like(HELD_OUT.pixels)),
+    )
+    reliances = [measure_reliance(_Linear(weight), flat, reference) for weight in (corner, 1 - corner, corner * 0 + 1)]
+    assert reliances == pytest.approx([1.0, 0.0, 4 / SIDE**2])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.trainer.domain.selection import HELD_OUT_PER_CLASS, select_for_alignment, select_held_out, split_rows
+from services.trainer.domain.selection import Selection, select_for_alignment, select_held_out, split_rows
 
 LABELS = [name for name, count in (("cat", 40), ("dog", 100), ("eel", 7)) for _ in range(count)]
 
 
-def _count(rows: np.ndarray, name: str) -> int:
-    return int((np.asarray(LABELS)[rows] == name).sum())
+def _count(rows: np.ndarray, name: str, labels: list[str] = LABELS) -> int:
+    return int((np.asarray(labels)[rows] == name).sum())
 
 
 def test_split_parts_are_disjoint_and_cover_every_row():
@@ -55,8 +55,42 @@ def test_selection_takes_a_certain_answer_as_lowest_entropy():
     assert 10 in select_for_alignment(probabilities, LABELS, np.arange(len(LABELS)), per_class=1)
 
 
-def test_held_out_takes_at_most_fifteen_of_a_class_from_the_validation_rows():
+def test_held_out_takes_all_it_may_from_the_validation_rows():
     rows = split_rows(LABELS, seed=0).validation
     chosen = select_held_out(LABELS, rows, seed=0)
     assert set(chosen) <= set(rows)
-    assert [_count(chosen, name) for name in ("cat", "dog", "eel")] == [8, HELD_OUT_PER_CLASS, 1]
+    assert [_count(chosen, name) for name in ("cat", "dog", "eel")] == [
+        _count(rows, name) for name in ("cat", "dog", "eel")
+    ]
+
+
+@pytest.mark.parametrize(("class_count", "per_class"), [(2, 75), (3, 50), (10, 15), (40, 15)])
+def test_held_out_is_fifteen_of_a_class_and_150_where_classes_are_few(class_count: int, per_class: int):
+    labels = [f"class {number}" for number in range(class_count)] * 100
+    chosen = select_held_out(labels, np.arange(len(labels)), seed=0)
+    assert {_count(chosen, label, labels) for label in set(labels)} == {per_class}
+
+
+def test_the_papers_selection_takes_the_surest_of_all_and_high_entropy_the_least_sure():
+    rng = np.random.default_rng(0)
+    probabilities, rows = rng.dirichlet(np.ones(3), len(LABELS)), np.arange(len(LABELS))
+    entropy = -(probabilities * np.log(probabilities)).sum(axis=1)
+    low, high = (
+        select_for_alignment(probabilities, LABELS, rows, 5, selection)
+        for selection in (Selection.LOW_ENTROPY, Selection.HIGH_ENTROPY)
+    )
+    assert set(low) == set(np.argsort(entropy)[:15])
+    assert set(high) == set(np.argsort(entropy)[-15:])
+
+
+def test_pictures_at_random_depend_on_the_seed_alone():
+    rows = split_rows(LABELS, seed=0).train
+    first, again, other = (
+        select_for_alignment(
+            np.random.default_rng(draw).dirichlet(np.ones(3), len(LABELS)), LABELS, rows, 5, Selection.RANDOM, seed
+        )
+        for draw, seed in ((0, 1), (1, 1), (0, 2))
+    )
+    assert first.tolist() == again.tolist() != other.tolist()
+    assert set(first) <= set(rows)
+    assert len(first) == 15
