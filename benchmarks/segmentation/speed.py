@@ -4,10 +4,12 @@ Run: python -m benchmarks.segmentation.speed --out FILE [--count N] [--plain-cou
 
 *batched* is `segment_maps` on all maps in one call, *one by one* the same with one map per call, as the explainer calls it at 224 × 224. *plain*
 is `plain.py` on the maps as they are, *plain, pooled* the same fitted to maps pooled as the service pools them: that tells what pooling gains from what
-batching gains. All but *batched* take a random part of the maps, another in every repeat. A repeat takes all ways, in changing order, on one
-thread. The log-likelihood is per unit of evidence, of each way's fits to the maps as they are, by one function; where two ways chose different numbers
-of components it tells little of how well they fit, so the maps with as many are told apart. The plain loop is given its seeds; finding them is
-not timed.
+batching gains. All but *batched* take a random part of the maps, another in every repeat; a repeat takes all ways, in changing order. The plain
+loop is given its seeds; finding them is not timed. All on one thread, in processor time: on an idle machine that is the clock's, on a shared one it leaves the
+waiting out.
+
+The log-likelihood is per unit of evidence, of each way's fits to the maps as they are, by one function. Where two ways chose different numbers of
+components it tells little of how well they fit, so the maps with as many are told apart.
 """
 
 from __future__ import annotations
@@ -131,9 +133,9 @@ def _to_evidence(maps: np.ndarray) -> torch.Tensor:
 
 
 def _time_per_map(count: int, segment: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     segment()
-    return (time.perf_counter() - started) * 1e3 / count
+    return (time.process_time() - started) * 1e3 / count
 
 
 def _summarise(repeats: Sequence[Repeat]) -> dict[str, Any]:
