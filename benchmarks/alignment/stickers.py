@@ -178,7 +178,7 @@ def _read_photographs() -> LabelledPictures:
 
 @cache
 def _read_index() -> tuple[dict[str, str], ...]:
-    """A row per photograph. Six were published twice, in two of the official splits, and are kept once."""
+    """A row per photograph. Six were published twice, four of them in two of the official splits, and are kept once."""
     with (FOLDER / "metadata.csv").open(newline="") as lines:
         rows = {(FOLDER / row["file_name"]).read_bytes(): row for row in csv.DictReader(lines)}
     return tuple(rows.values())
