@@ -162,11 +162,6 @@ class Preprocessor:
         values = (pixels * self.rescale_factor - np.float32(self.mean)) / np.float32(self.std)
         return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
 
-    @property
-    def input_scale(self) -> float:
-        """How much one grey level of 255 moves the input, times 255: the unit of gradients is 1 over this."""
-        return 255 * self.rescale_factor / math.prod(self.std) ** (1 / len(self.std))
-
 
 def _per_channel(steps: Mapping[str, object], key: str, channels: int) -> tuple[float, ...]:
     """The values of `key`, of which Hugging Face takes one for all channels too."""

@@ -15,7 +15,7 @@ class MaskOut:
 
     Both sides receive gradients, because both have to forget the region. With ŷ held fixed, so that only ŷ′ moves, swap accuracy on decoy digits was
     lower whatever the content (three seeds: 94.2 against 95.1, and 92.5 against 94.4 where only half of the classes have masks).
-    Units: nats, whatever the input's scale: strengths are about 0.1 to 1, and unlike those of input gradients not to be multiplied by that scale.
+    Units: nats, whatever the input's scale.
     Source: ours; a consistency loss such as virtual adversarial training's (Miyato et al. 2018, eq. 5), with the divergence symmetrised.
     """
 

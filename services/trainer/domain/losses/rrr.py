@@ -29,8 +29,8 @@ def masked_gradient_sizes(logits: torch.Tensor, pixel_values: torch.Tensor, mask
 
     Shapes: logits (batch, class), made from pixel_values (batch, channel, height, width) that require gradients; masks (batch,
     height, width), 1 where the model must not look.
-    Units: the gradient is taken by the model's preprocessed input, so the size grows with 1/(input scale)²: strengths (λ) are
-    for inputs of about unit range.
+    Units: the gradient is taken by the model's preprocessed input, so the size grows with 1/(input scale)²: the same λ asks less of a model
+    with inputs of a wider range, unless it is found from the size itself (`alignment.list_strengths`).
     Source: Ross, Hughes and Doshi-Velez 2017, eq. 1.
     """
     log_probabilities = nn.functional.log_softmax(logits, dim=1).sum()
