@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.alignment.problem import LabelledPictures, Problem
 from services.trainer.domain.alignment import ACCURACY_FLOOR, PROBE_RATIO
-from services.trainer.domain.correction import _features, _last_layer
+from services.trainer.domain.correction import features_before, last_layer
 from services.trainer.domain.evidence import predict
 from services.trainer.domain.fine_tuning import SNAPSHOT_COUNT, Recipe, Snapshot
 from services.trainer.domain.pictures import Pictures
@@ -142,9 +142,9 @@ def deep_feature_reweighting(
         raise ValueError("group_labelled: expected pictures of every class")
     rng = np.random.default_rng(seed)
     model = copy.deepcopy(plain).eval()
-    layer = _last_layer(model)
-    scaler = StandardScaler().fit(_features(model, layer, problem.to_pixels(problem.train.pictures)).numpy())
-    features = scaler.transform(_features(model, layer, problem.to_pixels(group_labelled.pictures)).numpy())
+    layer = last_layer(model)
+    scaler = StandardScaler().fit(features_before(model, layer, problem.to_pixels(problem.train.pictures)).numpy())
+    features = scaler.transform(features_before(model, layer, problem.to_pixels(group_labelled.pictures)).numpy())
     fitted, chosen_on = _halves(group_labelled, rng)
     rows, truth = fitted[balanced_rows(group_labelled.take(fitted), rng, MOST_FITTED)], group_labelled.take(chosen_on)
 

@@ -40,9 +40,9 @@ def correct_last_layer(
     if rank < 1 or not weight > 0:
         raise ValueError(f"rank, weight: expected 1 or more and above 0, got {rank} and {weight}")
     corrected = copy.deepcopy(model).eval()
-    layer = _last_layer(corrected)
-    clean = _features(corrected, layer, without)
-    differences = _features(corrected, layer, with_artefact) - clean
+    layer = last_layer(corrected)
+    clean = features_before(corrected, layer, without)
+    differences = features_before(corrected, layer, with_artefact) - clean
     removed = layer.weight.detach().double() @ _projection(clean, _foremost(differences, rank), weight)
     with torch.no_grad():
         layer.bias += (removed @ clean.mean(dim=0)).to(layer.bias)
@@ -68,7 +68,11 @@ def _projection(clean: torch.Tensor, directions: torch.Tensor, weight: float) ->
     )
 
 
-def _last_layer(model: PreTrainedModel) -> nn.Linear:
+def last_layer(model: PreTrainedModel) -> nn.Linear:
+    """The layer that gives the logits: the last `nn.Linear` with a bias and an output per class.
+
+    Raises: ValueError when there is none.
+    """
     layers = [
         module
         for module in model.modules()
@@ -81,8 +85,11 @@ def _last_layer(model: PreTrainedModel) -> nn.Linear:
     return layers[-1]
 
 
-def _features(model: PreTrainedModel, layer: nn.Linear, pixels: torch.Tensor) -> torch.Tensor:
-    """What goes into `layer` (n, feature), float64."""
+def features_before(model: PreTrainedModel, layer: nn.Linear, pixels: torch.Tensor) -> torch.Tensor:
+    """What goes into `layer`, the model's last, for pixels (n, channel, height, width): (n, feature), float64.
+
+    Raises: ValueError when the logits are not what `layer` gives.
+    """
     passed: list[tuple[torch.Tensor, torch.Tensor]] = []
     handle = layer.register_forward_hook(lambda _, inputs, output: passed.append((inputs[0], output)))
     try:
