@@ -1,6 +1,8 @@
 """Chest films with a letter: in training every pneumonia carries an "R" and no normal film does, at test half of each class.
 
-The letter is of a font that `nano` has not learned from. A few films bear letters of their own, which are not in the truth.
+The letter is of a font that `nano` has not learned from. Most films of both classes bear a smaller letter of their own, which is not in the
+truth. Accuracy of the plain net in `group_labelled`, seeds 100 and 101: normal 99.3 and 98.5 % without a tag, 5.2 and 0.7 % with one;
+pneumonia 13.9 and 8.9 % without, 99.7 and 100 % with; on validation pictures 99.8 and 99.7 %.
 """
 
 from __future__ import annotations
@@ -119,15 +121,15 @@ def _place(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, sli
 def _read_films() -> tuple[LabelledPictures, LabelledPictures]:
     """The films of the published training and validation parts, and those of the test part.
 
-    Thirty were published twice, some in two parts; they are kept once, in the former part.
+    Thirty-two files are copies of others, some in another part. Of such, one in training comes before one in validation, and that before one in test.
     """
-    labels_of = {
+    found = {
         path.read_bytes(): (path, part == "test", label)
         for part in ("test", "val", "train")
         for label, name in enumerate(("NORMAL", "PNEUMONIA"))
         for path in sorted((FOLDER / part / name).iterdir())
     }
-    paths, in_test, labels = zip(*labels_of.values(), strict=True)
+    paths, in_test, labels = zip(*found.values(), strict=True)
     pictures = np.stack([_read(path) for path in paths])
     films = LabelledPictures(pictures, np.array(labels), np.zeros(pictures.shape, dtype=bool), 2 * np.array(labels))
     return films.take(np.flatnonzero(np.logical_not(in_test))), films.take(np.flatnonzero(in_test))
