@@ -48,6 +48,23 @@ class Masks(StrEnum):
     AGREED = "agreed"
 
 
+class Loss(StrEnum):
+    """How a job keeps the model from using what the masks cover."""
+
+    RRR = "rrr"
+    R4 = "r4"
+    MASK_OUT = "mask-out"
+
+
+class Selection(StrEnum):
+    """Which training pictures a job has critiqued."""
+
+    LOW_ENTROPY_PER_CLASS = "low-entropy-per-class"
+    LOW_ENTROPY = "low-entropy"
+    HIGH_ENTROPY = "high-entropy"
+    RANDOM = "random"
+
+
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
 Version = Annotated[int, typer.Option("--version", min=0, help="Version of the model; 0 is the champion.")]
 Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files.", exists=True, dir_okay=False)]
@@ -97,6 +114,15 @@ def align(
     masks: Annotated[
         Masks, typer.Option(help="By critic and judge, by where the phrases of the file's rules lie, or what both say.")
     ] = Masks.JUDGED,
+    loss: Annotated[
+        Loss,
+        typer.Option(
+            help="What is punished under the masks: the input gradient, the gradient where it is worst, or a change of the prediction."
+        ),
+    ] = Loss.RRR,
+    selection: Annotated[
+        Selection, typer.Option(help="Pictures to critique: those that the model is surest of, least sure of, or any.")
+    ] = Selection.LOW_ENTROPY_PER_CLASS,
     images_per_class: Annotated[int, typer.Option(min=0, max=10_000, help="Pictures critiqued per class; 0: 40.")] = 0,
     epochs: Annotated[
         int, typer.Option(min=0, max=200, help="Passes over the training pictures; 0: the trainer's default.")
@@ -115,7 +141,13 @@ def align(
             specification=file.specification,
             mask_source=f"MASK_SOURCE_{masks.name}",
             rules=file.rules,
-            options={"images_per_class": images_per_class, "epochs": epochs, "seed": seed},
+            options={
+                "images_per_class": images_per_class,
+                "epochs": epochs,
+                "seed": seed,
+                "loss": f"LOSS_{loss.name}",
+                "selection": f"SELECTION_{selection.name}",
+            },
         )
         alignment = client.submit(request)
         console.print(f"job {alignment.job_id}", highlight=False)

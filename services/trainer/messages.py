@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from google.protobuf import json_format, timestamp_pb2
 
@@ -12,9 +13,12 @@ from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from services.common import wire
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.critique import Critique
-from services.trainer.domain.job import JobState
+from services.trainer.domain.job import JobState, Loss
+from services.trainer.domain.selection import Selection
 from services.trainer.handlers.submitting import Submission
 from services.trainer.handlers.watching import JobView
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def read_submission_json(content: dict[str, Any]) -> Submission:
@@ -39,7 +43,20 @@ def read_submission(request: pb.SubmitAlignmentRequest) -> Submission:
         seed=request.options.seed,
         mask_source=wire.mask_source_from_proto(request.mask_source),
         typed_rules=wire.rules_from_proto(request.rules),
+        loss=_read_choice(request.options, "loss", Loss.RRR),
+        selection=_read_choice(request.options, "selection", Selection.LOW_ENTROPY_PER_CLASS),
     )
+
+
+def _read_choice(options: pb.AlignmentOptions, field: str, default: Choice) -> Choice:
+    """What stands in a field of an enum; unset means the default. `InvalidInput` at the field when its number stands for nothing."""
+    number = getattr(options, field)
+    if not number:
+        return default
+    named = options.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number.get(number)
+    if named is None:
+        raise InvalidInput(f"options.{field}", f"no choice {number}; expected one of {', '.join(type(default))}")
+    return type(default)(named.name.removeprefix(f"{field.upper()}_"))
 
 
 def write_alignment(view: JobView) -> pb.Alignment:
@@ -61,6 +78,13 @@ def write_alignment(view: JobView) -> pb.Alignment:
         specification=wire.specification_to_proto(request.specification),
         mask_source=wire.mask_source_to_proto(request.mask_source),
         rules=map(wire.rule_to_proto, request.typed_rules),
+        options=pb.AlignmentOptions(
+            images_per_class=request.images_per_class,
+            epochs=request.epochs,
+            seed=request.seed,
+            loss=f"LOSS_{request.loss.value}",
+            selection=f"SELECTION_{request.selection.value}",
+        ),
     )
     if view.progress:
         progress = view.progress

@@ -68,6 +68,8 @@ WRONG = {
         "INVALID_ARGUMENT",
         "rules[0].noun_phrases",
     ),
+    "unknown loss": ({"options": {"loss": 9}}, "INVALID_ARGUMENT", "options.loss"),
+    "unknown selection": ({"options": {"selection": 9}}, "INVALID_ARGUMENT", "options.selection"),
     "too many pictures": ({"options": {"images_per_class": 10_001}}, "INVALID_ARGUMENT", "options.images_per_class"),
 }
 

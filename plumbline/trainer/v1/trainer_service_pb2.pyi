@@ -24,6 +24,21 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_REJECTED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class Loss(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOSS_UNSPECIFIED: _ClassVar[Loss]
+    LOSS_RRR: _ClassVar[Loss]
+    LOSS_R4: _ClassVar[Loss]
+    LOSS_MASK_OUT: _ClassVar[Loss]
+
+class Selection(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SELECTION_UNSPECIFIED: _ClassVar[Selection]
+    SELECTION_LOW_ENTROPY_PER_CLASS: _ClassVar[Selection]
+    SELECTION_LOW_ENTROPY: _ClassVar[Selection]
+    SELECTION_HIGH_ENTROPY: _ClassVar[Selection]
+    SELECTION_RANDOM: _ClassVar[Selection]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_CRITIQUING: JobState
@@ -34,16 +49,29 @@ JOB_STATE_PUBLISHED: JobState
 JOB_STATE_REJECTED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+LOSS_UNSPECIFIED: Loss
+LOSS_RRR: Loss
+LOSS_R4: Loss
+LOSS_MASK_OUT: Loss
+SELECTION_UNSPECIFIED: Selection
+SELECTION_LOW_ENTROPY_PER_CLASS: Selection
+SELECTION_LOW_ENTROPY: Selection
+SELECTION_HIGH_ENTROPY: Selection
+SELECTION_RANDOM: Selection
 
 class AlignmentOptions(_message.Message):
-    __slots__ = ("images_per_class", "epochs", "seed")
+    __slots__ = ("images_per_class", "epochs", "seed", "loss", "selection")
     IMAGES_PER_CLASS_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
     images_per_class: int
     epochs: int
     seed: int
-    def __init__(self, images_per_class: _Optional[int] = ..., epochs: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    loss: Loss
+    selection: Selection
+    def __init__(self, images_per_class: _Optional[int] = ..., epochs: _Optional[int] = ..., seed: _Optional[int] = ..., loss: _Optional[_Union[Loss, str]] = ..., selection: _Optional[_Union[Selection, str]] = ...) -> None: ...
 
 class SubmitAlignmentRequest(_message.Message):
     __slots__ = ("idempotency_key", "model", "dataset_path", "specification", "options", "mask_source", "rules")
@@ -76,7 +104,7 @@ class Progress(_message.Message):
     def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class Alignment(_message.Message):
-    __slots__ = ("job_id", "state", "progress", "model", "published", "reason", "metrics_json", "created_at", "updated_at", "verdict_counts", "record_path", "specification", "mask_source", "rules")
+    __slots__ = ("job_id", "state", "progress", "model", "published", "reason", "metrics_json", "created_at", "updated_at", "verdict_counts", "record_path", "specification", "mask_source", "rules", "options")
     class VerdictCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +126,7 @@ class Alignment(_message.Message):
     SPECIFICATION_FIELD_NUMBER: _ClassVar[int]
     MASK_SOURCE_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     progress: Progress
@@ -112,7 +141,8 @@ class Alignment(_message.Message):
     specification: _vision_pb2.ClassSpecification
     mask_source: _vision_pb2.MaskSource
     rules: _containers.RepeatedCompositeFieldContainer[_vision_pb2.TypedRule]
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., published: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., reason: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict_counts: _Optional[_Mapping[str, int]] = ..., record_path: _Optional[str] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., mask_source: _Optional[_Union[_vision_pb2.MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[_vision_pb2.TypedRule, _Mapping]]] = ...) -> None: ...
+    options: AlignmentOptions
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., published: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., reason: _Optional[str] = ..., metrics_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict_counts: _Optional[_Mapping[str, int]] = ..., record_path: _Optional[str] = ..., specification: _Optional[_Union[_vision_pb2.ClassSpecification, _Mapping]] = ..., mask_source: _Optional[_Union[_vision_pb2.MaskSource, str]] = ..., rules: _Optional[_Iterable[_Union[_vision_pb2.TypedRule, _Mapping]]] = ..., options: _Optional[_Union[AlignmentOptions, _Mapping]] = ...) -> None: ...
 
 class SubmitAlignmentResponse(_message.Message):
     __slots__ = ("alignment",)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.runtime.errors import WrongState
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.typed_rules import MaskSource, TypedRule
+from services.trainer.domain.selection import Selection
 
 
 class JobState(StrEnum):
@@ -54,6 +55,14 @@ def check_transition(before: JobState, after: JobState) -> None:
         raise WrongState(f"a job that is {before} can't become {after}{why}")
 
 
+class Loss(StrEnum):
+    """How the fine-tuning keeps the model from using what the masks cover (`domain/losses`)."""
+
+    RRR = "RRR"
+    R4 = "R4"
+    MASK_OUT = "MASK_OUT"
+
+
 class AlignmentRequest(BaseModel):
     """What was asked for, with the model resolved: an immutable part of the record."""
 
@@ -73,6 +82,8 @@ class AlignmentRequest(BaseModel):
     seed: int = 0
     mask_source: MaskSource = MaskSource.JUDGED
     typed_rules: tuple[TypedRule, ...] = ()
+    loss: Loss = Loss.RRR
+    selection: Selection = Selection.LOW_ENTROPY_PER_CLASS
 
 
 class JobEvent(BaseModel):

@@ -114,7 +114,14 @@ class Critiquing:
         split = split_rows(labels, job.request.seed)
         probabilities = np.zeros((len(samples), len(job.request.labels)))
         probabilities[split.train] = self._explainer.predict(_model(job), [samples[row] for row in split.train])
-        chosen = select_for_alignment(probabilities, labels, split.train, job.request.images_per_class)
+        chosen = select_for_alignment(
+            probabilities,
+            labels,
+            split.train,
+            job.request.images_per_class,
+            job.request.selection,
+            job.request.seed,
+        )
         # The same file twice in a data set must not be trained on and held out.
         trained = {samples[row].digest for row in split.train}
         held_out = [

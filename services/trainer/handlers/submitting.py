@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import EVERY_CLASS, ClassSpecification
 from services.common.vision.typed_rules import MaskSource, TypedRule, list_phrases
-from services.trainer.domain.job import AlignmentRequest, Job, JobState
+from services.trainer.domain.job import AlignmentRequest, Job, JobState, Loss
+from services.trainer.domain.selection import Selection
 from services.trainer.ports import DatasetReader, Explainer, ModelAnswer, Queue, Record
 
 DEFAULT_IMAGES_PER_CLASS = 40
@@ -36,14 +37,20 @@ class Submission:
     seed: int = 0
     mask_source: MaskSource = MaskSource.JUDGED
     typed_rules: tuple[TypedRule, ...] = ()
+    loss: Loss = Loss.RRR
+    selection: Selection = Selection.LOW_ENTROPY_PER_CLASS
 
     @property
     def digest(self) -> str:
         """What "the same content" means for an idempotency key."""
         content = asdict(self)
+        # Keys of jobs that were filed before there was a choice stay theirs.
         if self.mask_source is MaskSource.JUDGED and not self.typed_rules:
-            # Keys of jobs that were filed before there was a choice stay theirs.
             del content["mask_source"], content["typed_rules"]
+        if self.loss is Loss.RRR:
+            del content["loss"]
+        if self.selection is Selection.LOW_ENTROPY_PER_CLASS:
+            del content["selection"]
         text = json.dumps(content, sort_keys=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -103,6 +110,8 @@ class Submitting:
                 seed=submission.seed,
                 mask_source=submission.mask_source,
                 typed_rules=submission.typed_rules,
+                loss=submission.loss,
+                selection=submission.selection,
             )
         )
 

@@ -74,6 +74,23 @@ def test_the_way_to_masks_and_the_files_rules_are_asked_for(trainer, tmp_path, o
     assert request.specification.rules[0].should_not_matter == "the grey square"
 
 
-def test_a_way_that_there_is_not_is_refused_and_nothing_asked(trainer, tmp_path):
-    assert align(trainer, tmp_path, "--masks", "guessed").exit_code == 2
+@pytest.mark.parametrize(
+    ("options", "loss", "selection"),
+    [
+        ([], pb.LOSS_RRR, pb.SELECTION_LOW_ENTROPY_PER_CLASS),
+        (["--loss", "r4", "--selection", "random"], pb.LOSS_R4, pb.SELECTION_RANDOM),
+        (["--loss", "mask-out", "--selection", "high-entropy"], pb.LOSS_MASK_OUT, pb.SELECTION_HIGH_ENTROPY),
+        (["--selection", "low-entropy"], pb.LOSS_RRR, pb.SELECTION_LOW_ENTROPY),
+    ],
+)
+def test_loss_and_selection_are_asked_for(trainer, tmp_path, options, loss, selection):
+    result = align(trainer, tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    (request,) = trainer.asked
+    assert (request.options.loss, request.options.selection) == (loss, selection)
+
+
+@pytest.mark.parametrize("option", ["--masks", "--loss", "--selection"])
+def test_a_choice_that_there_is_not_is_refused_and_nothing_asked(trainer, tmp_path, option):
+    assert align(trainer, tmp_path, option, "guessed").exit_code == 2
     assert trainer.asked == []

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from plumbline.common.v1 import vision_pb2
+from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.job import Loss
+from services.trainer.domain.selection import Selection
 from services.trainer.handlers.watching import JobView
 from services.trainer.messages import read_submission_json, write_alignment
 from tests.unit.trainer.made_up import RULES, make_request
@@ -68,3 +71,33 @@ def test_a_job_says_its_way_to_masks_and_its_rules(tmp_path, mask_source: MaskSo
         ("all", "stripe", ["the stripe"]),
         ("all", "block", ["the block in the corner"]),
     ]
+
+
+@pytest.mark.parametrize("loss", Loss)
+@pytest.mark.parametrize("selection", Selection)
+def test_every_loss_and_selection_comes_with_the_json_form(loss: Loss, selection: Selection):
+    options = {"loss": f"LOSS_{loss}", "selection": f"SELECTION_{selection}"}
+    submission = read_submission_json(REQUEST | {"options": options})
+    assert (submission.loss, submission.selection) == (loss, selection)
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "LOSS_UNSPECIFIED", "selection": 0}])
+def test_a_request_that_names_no_loss_and_no_selection_takes_the_defaults(options: dict[str, Any]):
+    submission = read_submission_json(REQUEST | {"options": options})
+    assert (submission.loss, submission.selection) == (Loss.RRR, Selection.LOW_ENTROPY_PER_CLASS)
+
+
+@pytest.mark.parametrize("field", ["loss", "selection"])
+@pytest.mark.parametrize("number", [9, -1])
+def test_a_loss_or_selection_that_there_is_not_is_refused_at_its_field(field: str, number: int):
+    with pytest.raises(InvalidInput, match=r"expected one of (RRR, R4, |LOW_ENTROPY_PER_CLASS, )") as caught:
+        read_submission_json(REQUEST | {"options": {field: number}})
+    assert caught.value.field == f"options.{field}"
+
+
+def test_a_job_says_how_it_is_done_with_the_defaults_filled_in(tmp_path):
+    request = make_request(images_per_class=40, epochs=2, seed=7, loss=Loss.MASK_OUT, selection=Selection.RANDOM)
+    job = JobRecord(ArtifactStore(tmp_path)).file(request)
+    assert write_alignment(JobView(job, None, None, {})).options == pb.AlignmentOptions(
+        images_per_class=40, epochs=2, seed=7, loss="LOSS_MASK_OUT", selection="SELECTION_RANDOM"
+    )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from services.trainer.domain.job import Loss
 from services.trainer.domain.losses.base import AlignmentLoss, Penalised
 from services.trainer.domain.losses.mask_out import MaskOut
 from services.trainer.domain.losses.r4 import RobustRightReasons
 from services.trainer.domain.losses.rrr import RightReasons
 
-LOSSES: dict[str, AlignmentLoss] = {
-    "RRR": RightReasons(),
-    "R4": RobustRightReasons(),
-    "MASK_OUT": MaskOut(),
+LOSSES: dict[Loss, AlignmentLoss] = {
+    Loss.RRR: RightReasons(),
+    Loss.R4: RobustRightReasons(),
+    Loss.MASK_OUT: MaskOut(),
 }
-DEFAULT_LOSS = "RRR"
+DEFAULT_LOSS = Loss.RRR
 
 __all__ = ["DEFAULT_LOSS", "LOSSES", "AlignmentLoss", "Penalised"]

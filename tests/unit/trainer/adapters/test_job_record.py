@@ -14,7 +14,8 @@ from services.common.runtime.errors import AlreadyExists, Conflict, NotFound, Wr
 from services.common.vision.critique import Critique
 from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.job_record import JobRecord
-from services.trainer.domain.job import JobState
+from services.trainer.domain.job import JobState, Loss
+from services.trainer.domain.selection import Selection
 from tests.unit.trainer.made_up import RULES, make_critique, make_request
 
 
@@ -92,20 +93,24 @@ def test_a_filing_cut_off_after_its_key_is_completed_by_the_next(tmp_path: Path,
     assert record.file(make_request(idempotency_key="k")).job_id == job.job_id
 
 
-def test_a_jobs_way_to_masks_and_its_rules_are_kept(tmp_path: Path, record: JobRecord):
-    job = record.file(make_request(mask_source=MaskSource.AGREED, typed_rules=RULES))
+def test_a_jobs_choices_and_its_rules_are_kept(tmp_path: Path, record: JobRecord):
+    choices = {"mask_source": MaskSource.AGREED, "loss": Loss.MASK_OUT, "selection": Selection.RANDOM}
+    job = record.file(make_request(typed_rules=RULES, **choices))
     kept = JobRecord(ArtifactStore(tmp_path)).load(job.job_id).request
-    assert (kept.mask_source, kept.typed_rules) == (MaskSource.AGREED, RULES)
+    assert kept.typed_rules == RULES
+    assert {name: getattr(kept, name) for name in choices} == choices
 
 
-def test_a_job_of_before_there_was_a_choice_is_judged(tmp_path: Path, record: JobRecord):
+def test_a_job_of_before_there_was_a_choice_takes_the_defaults(tmp_path: Path, record: JobRecord):
     job = record.file(make_request())
     path = tmp_path / "jobs" / job.job_id / "request.json"
     content = json.loads(path.read_text())
-    del content["mask_source"], content["typed_rules"]
+    for name in ("mask_source", "typed_rules", "loss", "selection"):
+        del content[name]
     path.write_text(json.dumps(content))
     kept = record.load(job.job_id).request
     assert (kept.mask_source, kept.typed_rules) == (MaskSource.JUDGED, ())
+    assert (kept.loss, kept.selection) == (Loss.RRR, Selection.LOW_ENTROPY_PER_CLASS)
 
 
 def test_jobs_are_listed_newest_first(record: JobRecord):

@@ -19,6 +19,7 @@ from services.common.vision.typed_rules import MaskSource, TypedRule
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
+from services.trainer.domain.selection import Selection
 from services.trainer.handlers.completing import ASKED, EXPECTED, Completing
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample, WorkerStopping
@@ -128,6 +129,29 @@ def test_critique_chooses_sure_train_pictures_and_random_validation_pictures_of_
     assert all(int(name[:4]) % 2 for name in train)
     assert set(train) <= set(stage.explainer.predicted)
     assert not (set(parts["held_out", "0"]) & set(stage.explainer.predicted))
+
+
+def _chosen_to_train(stage: _Stage, selection: Selection, seed: int) -> set[str]:
+    request = make_request(images_per_class=10, labels=["0", "1", "2"], selection=selection, seed=seed)
+    stage.job_id = stage.record.file(request).job_id
+    stage.critiquing.critique(stage.job_id)
+    return {entry["file_name"] for entry in stage.expected().values() if entry["part"] == "train"}
+
+
+@pytest.mark.parametrize(
+    ("selection", "is_sure"),
+    [(Selection.LOW_ENTROPY_PER_CLASS, {1}), (Selection.LOW_ENTROPY, {1}), (Selection.HIGH_ENTROPY, {0})],
+)
+def test_critique_chooses_by_the_jobs_selection(stage: _Stage, selection: Selection, is_sure: set[int]):
+    chosen = _chosen_to_train(stage, selection, seed=0)
+    assert len(chosen) == 20
+    assert {int(name[:4]) % 2 for name in chosen} == is_sure
+
+
+def test_random_pictures_are_sure_and_unsure_ones_and_others_with_another_seed(stage: _Stage):
+    first, again, other = (_chosen_to_train(stage, Selection.RANDOM, seed) for seed in (3, 3, 4))
+    assert first == again != other
+    assert {int(name[:4]) % 2 for name in first} == {0, 1}
 
 
 def test_critique_asks_in_batches_and_passes_over_pictures_without_evidence(stage: _Stage):

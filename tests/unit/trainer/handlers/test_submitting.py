@@ -14,7 +14,8 @@ from services.common.vision.class_specification import ClassRule, ClassSpecifica
 from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
-from services.trainer.domain.job import JobState
+from services.trainer.domain.job import JobState, Loss
+from services.trainer.domain.selection import Selection
 from services.trainer.handlers.submitting import Submission, Submitting
 from services.trainer.ports import ModelAnswer
 from tests.unit.trainer.fakes import ListQueue
@@ -187,8 +188,22 @@ def test_rules_need_only_speak_of_the_classes_that_the_data_set_has(stage: _Stag
     assert stage.submitting.submit(dataclasses.replace(GOOD, mask_source=MaskSource.AGREED, typed_rules=rules))
 
 
-@pytest.mark.parametrize("change", [{"mask_source": MaskSource.AGREED}, {"typed_rules": RULES[:1]}])
-def test_the_same_key_with_another_way_to_masks_or_other_rules_is_refused(stage: _Stage, change: dict[str, Any]):
+def test_loss_and_selection_are_filed_with_the_job(stage: _Stage):
+    asked = dataclasses.replace(GOOD, loss=Loss.MASK_OUT, selection=Selection.RANDOM)
+    request = stage.submitting.submit(asked).request
+    assert (request.loss, request.selection) == (Loss.MASK_OUT, Selection.RANDOM)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mask_source": MaskSource.AGREED},
+        {"typed_rules": RULES[:1]},
+        {"loss": Loss.R4},
+        {"selection": Selection.LOW_ENTROPY},
+    ],
+)
+def test_the_same_key_with_another_choice_or_other_rules_is_refused(stage: _Stage, change: dict[str, Any]):
     keyed = dataclasses.replace(GOOD, idempotency_key="k", typed_rules=RULES)
     stage.submitting.submit(keyed)
     with pytest.raises(AlreadyExists, match="other content"):
