@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,11 @@ from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
 from services.trainer.domain.alignment import Alignment, NothingToSwap, align, steps_for
+from services.trainer.domain.evidence import compare_reliance
+from services.trainer.domain.fine_tuning import Recipe
 from services.trainer.domain.gate import Criteria, Decision, decide
-from services.trainer.domain.job import Job
+from services.trainer.domain.job import AlignmentRequest, Job
+from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.selection import split_rows
 from services.trainer.handlers.completing import EXPECTED
@@ -78,10 +81,12 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
     train = _load_pictures(bundle, [samples[row] for row in split.train])
     validation = _load_pictures(bundle, [samples[row] for row in split.validation])
     critiques, expected = record.critiques(job_id), record.read(job_id, EXPECTED)
-    critiqued, held_out = (
-        _load_critiqued(bundle, chosen, [c for c in critiques if expected[c.image_digest]["part"] == part])
+    train_critiques, held_out_critiques = (
+        [c for c in critiques if expected[c.image_digest]["part"] == part and not c.failure]
         for part in (TRAIN_PART, HELD_OUT_PART)
     )
+    critiqued = _load_critiqued(bundle, chosen, train_critiques)
+    held_out = _load_critiqued(bundle, chosen, held_out_critiques)
     masked_count = len(critiqued.rows_with_region())
     metrics: dict[str, Any] = {
         "pictures": {
@@ -104,6 +109,7 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
             steps_for(len(train), job.request.epochs),
             job.request.seed,
             _print_progress,
+            recipe=make_recipe(job.request),
         )
     except NothingToSwap:
         # The gate would have to refuse whatever came of the training, so it was spared.
@@ -111,15 +117,25 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
             "no held-out picture has a spurious segment that could be moved to another class: nothing to measure by"
         )
     decision = decide(result.before, result.chosen.evidence, Criteria())
+    by_verdict = {
+        verdict.value: replace(held_out, masks=stack_masks(held_out_critiques, verdict, held_out.masks.shape[1:]))
+        for verdict in (Verdict.SPURIOUS, Verdict.CORE, Verdict.UNSURE)
+    }
     metrics |= {
         "before": result.before.as_dict(),
         "after": result.chosen.evidence.as_dict(),
+        "evidence_by_verdict": compare_reliance(bundle.model, result.model, by_verdict, validation.pixels.mean(dim=0)),
         "chosen": {"strength": result.chosen.strength, "step": result.chosen.step},
         "trials": [asdict(trial) for trial in result.trials],
         "criteria": asdict(Criteria()),
         "decision": decision.as_dict(),
     }
     return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques)}
+
+
+def make_recipe(request: AlignmentRequest) -> Recipe:
+    """The trainer's recipe with the loss that the job asks for."""
+    return Recipe(loss=LOSSES[request.loss])
 
 
 def _refuse(reason: str) -> dict[str, Any]:
@@ -133,27 +149,23 @@ def _load_pictures(bundle: ModelBundle, samples: Sequence[Sample]) -> Pictures:
 
 
 def _load_critiqued(bundle: ModelBundle, chosen: dict[str, Sample], critiques: Sequence[Critique]) -> Pictures:
-    """The pictures whose critique did not fail, with the union of their spurious segments at the model's input size."""
+    """The critiqued pictures, with the union of their spurious segments at the model's input size."""
     size = (bundle.preprocessor.height_px, bundle.preprocessor.width_px)
-    pairs = [
-        (chosen[critique.image_digest], _spurious_mask(critique, size))
-        for critique in critiques
-        if not critique.failure
-    ]
-    if not pairs:
-        empty = torch.zeros((0, bundle.preprocessor.channels, *size))
-        return Pictures(empty, torch.zeros(0, dtype=torch.int64), torch.zeros((0, *size), dtype=torch.bool))
-    pictures = _load_pictures(bundle, [sample for sample, _ in pairs])
-    return Pictures(pictures.pixels, pictures.labels, torch.from_numpy(np.stack([mask for _, mask in pairs])))
+    masks = stack_masks(critiques, Verdict.SPURIOUS, size)
+    if not critiques:
+        return Pictures(torch.zeros((0, bundle.preprocessor.channels, *size)), torch.zeros(0, dtype=torch.int64), masks)
+    return replace(_load_pictures(bundle, [chosen[critique.image_digest] for critique in critiques]), masks=masks)
 
 
-def _spurious_mask(critique: Critique, size: tuple[int, int]) -> np.ndarray:
-    union = np.zeros(size, dtype=bool)
-    for verdict in critique.verdicts:
-        if verdict.verdict is Verdict.SPURIOUS:
-            mask = decode_mask(verdict.mask.counts, *verdict.mask.size)
-            union |= np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
-    return union
+def stack_masks(critiques: Sequence[Critique], verdict: Verdict, size: tuple[int, int]) -> torch.Tensor:
+    """Unions of the segments with that verdict, bool (critique, height, width), at `size`."""
+    masks = np.zeros((len(critiques), *size), dtype=bool)
+    for union, critique in zip(masks, critiques, strict=True):
+        for judged in critique.verdicts:
+            if judged.verdict is verdict:
+                mask = decode_mask(judged.mask.counts, *judged.mask.size)
+                union |= np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    return torch.from_numpy(masks)
 
 
 def _preprocess(bundle: ModelBundle, sample: Sample) -> np.ndarray:
@@ -172,6 +184,8 @@ def _write_bundle(
         "strength": result.chosen.strength,
         "step": result.chosen.step,
         "seed": job.request.seed,
+        "loss": job.request.loss.value,
+        "selection": job.request.selection.value,
     }
     baselines = parent / BASELINES
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -197,7 +211,7 @@ def _write_card(job: Job, result: Alignment, decision: Decision) -> str:
     checks = "\n".join(f"| {c.criterion} | {c.before} | {c.after} | {c.is_met} |" for c in decision.checks)
     return (
         f"# {job.request.model_name}, aligned\n\nFine-tuned from version {job.request.model_version} "
-        f"(`{job.request.model_digest}`) by job `{job.job_id}`, RRR with λ = {result.chosen.strength:g}, "
+        f"(`{job.request.model_digest}`) by job `{job.job_id}`, loss {job.request.loss} with λ = {result.chosen.strength:g}, "
         f"{result.chosen.step} steps.\n\n## What the experts said\n\n{rules}\n\n## Gate\n\n"
         f"| criterion | before | after | met |\n|---|---|---|---|\n{checks}\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -108,6 +109,30 @@ def measure_reliance(model: PreTrainedModel, marked: Pictures, reference: torch.
         held = (evidence * part.masks.flatten(1)).sum(dim=1)
         ratios.append(held / evidence.sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny))
     return float(torch.cat(ratios).mean())
+
+
+def compare_reliance(
+    before: PreTrainedModel, after: PreTrainedModel, by_verdict: Mapping[str, Pictures], reference: torch.Tensor
+) -> dict[str, dict[str, float] | None]:
+    """Per verdict the part of the decision that its segments hold `before` and `after` (`measure_reliance`), and `floor`, their part of the area.
+
+    by_verdict: held-out pictures, whose masks are their segments of that verdict; those without one do not count. None for a verdict that no
+    segment has. What a model gives up must go from SPURIOUS and not from CORE.
+    """
+    return {name: _compare_reliance(before, after, pictures, reference) for name, pictures in by_verdict.items()}
+
+
+def _compare_reliance(
+    before: PreTrainedModel, after: PreTrainedModel, pictures: Pictures, reference: torch.Tensor
+) -> dict[str, float] | None:
+    marked = pictures.take(pictures.rows_with_region())
+    if not len(marked):
+        return None
+    return {
+        "before": measure_reliance(before, marked, reference),
+        "after": measure_reliance(after, marked, reference),
+        "floor": _ratio(marked.masks.flatten()),
+    }
 
 
 def predict(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:

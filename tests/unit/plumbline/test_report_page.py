@@ -1,6 +1,9 @@
-"""The page's words about behaviour, with the pictures that bear them out."""
+"""What the page says: behaviour in words with the pictures that bear it out, how the job was done, what was measured."""
 
 from __future__ import annotations
+
+import dataclasses
+import re
 
 import numpy as np
 
@@ -21,7 +24,8 @@ def report(*behaviours: lvlm_pb.ClassBehavior) -> JobReport:
         for number in range(10)
     ]
     before = VersionView(1, "sha256:1", behaviours, [])
-    job = trainer_pb.Alignment(job_id="job", mask_source="MASK_SOURCE_JUDGED")
+    options = {"loss": "LOSS_R4", "selection": "SELECTION_RANDOM"}
+    job = trainer_pb.Alignment(job_id="job", mask_source="MASK_SOURCE_JUDGED", options=options)
     return JobReport(job, {}, critiqued, [], before, None, [])
 
 
@@ -61,3 +65,42 @@ def test_page_says_how_masks_came_about_and_where_judge_and_regions_disagree():
         picture.critique.verdicts.add(judged_verdict=spurious, grounded_verdict=regions)
     judged.job.mask_source = vision_pb2.MASK_SOURCE_AGREED
     assert "Masks: what judge and regions both say; they disagree on 2 of 3 segments." in render(judged)
+
+
+MEASURED = {"accuracy": 0.9, "swap_accuracy": 0.5, "flip_rate": 0.4}
+METRICS = {
+    "pictures": {"train": 9, "masked": 4, "held_out": 3},
+    "before": MEASURED,
+    "after": MEASURED,
+    "chosen": {"strength": 0.1, "step": 1000},
+    "trials": [{}, {}],
+}
+
+
+def rows(page: str) -> list[list[str]]:
+    """Words of the page's table rows, cell by cell."""
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    return [[re.sub(r"<[^>]+>", "", cell) for cell in row] for row in cells]
+
+
+def test_page_shows_what_segments_of_each_verdict_held_before_and_after_beside_their_floor():
+    held = {
+        "SPURIOUS": {"before": 0.612, "after": 0.051, "floor": 0.044},
+        "CORE": {"before": 0.2, "after": 0.5, "floor": 0.1},
+        "UNSURE": None,
+    }
+    page = rows(render(dataclasses.replace(report(), metrics=METRICS | {"evidence_by_verdict": held})))
+    assert ["SPURIOUS: reliance", "61.2 %", "5.1 %", "4.4 %"] in page
+    assert ["CORE", "20.0 %", "50.0 %", "10.0 %"] in page
+    assert ["UNSURE", "–", "–", "–"] in page
+
+
+def test_metrics_of_before_evidence_was_told_by_verdict_make_a_page_without_it():
+    page = render(dataclasses.replace(report(), metrics=METRICS))
+    assert "by verdict" not in page
+
+
+def test_page_names_the_loss_and_how_pictures_were_chosen():
+    page = render(dataclasses.replace(report(), metrics=METRICS))
+    assert "Loss R4, λ = 0.1 after 1000 steps" in page
+    assert "Chosen: RANDOM." in page

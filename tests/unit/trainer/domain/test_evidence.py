@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from services.trainer.domain.evidence import make_swaps, measure, measure_reliance
+from services.trainer.domain.evidence import compare_reliance, make_swaps, measure, measure_reliance
 from services.trainer.domain.pictures import Pictures
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take
 
@@ -140,3 +140,23 @@ def test_reliance_is_none_of_it_all_of_it_or_the_floor():
     )
     reliances = [measure_reliance(_Linear(weight), flat, reference) for weight in (corner, 1 - corner, corner * 0 + 1)]
     assert reliances == pytest.approx([1.0, 0.0, 4 / SIDE**2])
+
+
+def test_reliance_is_compared_per_verdict_on_the_pictures_that_have_such_a_segment():
+    corner = torch.zeros((CLASSES, SIDE, SIDE))
+    corner[:, :2, :2] = 1.0
+    before, after, reference = _Linear(corner), _Linear(1 - corner), torch.zeros((1, SIDE, SIDE))
+    masks = HELD_OUT.masks.clone()
+    masks[::2] = False  # these pictures have no spurious segment
+    spurious = dataclasses.replace(HELD_OUT, pixels=torch.ones_like(HELD_OUT.pixels), masks=masks)
+    by_verdict = {
+        "SPURIOUS": spurious,
+        "CORE": dataclasses.replace(spurious, masks=~HELD_OUT.masks),
+        "UNSURE": dataclasses.replace(spurious, masks=torch.zeros_like(masks)),
+    }
+    area = 4 / SIDE**2
+    assert compare_reliance(before, after, by_verdict, reference) == {
+        "SPURIOUS": pytest.approx({"before": 1.0, "after": 0.0, "floor": area}),
+        "CORE": pytest.approx({"before": 0.0, "after": 1.0, "floor": 1 - area}),
+        "UNSURE": None,
+    }

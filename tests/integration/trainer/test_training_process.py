@@ -1,0 +1,46 @@
+"""One job's training without a worker: the loss that it asked for, and what its numbers and its model card say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.vision.model_bundle import load_bundle
+from services.trainer.adapters.dataset_folder import DatasetFolder
+from services.trainer.domain import alignment
+from services.trainer.domain.job import Loss
+from services.trainer.training_process import train_job
+from tests.integration.trainer.conftest import Trainer
+from tests.integration.trainer.made_job import make_batches, make_waiting_job, write_data_and_model
+from tests.unit.trainer.made_up import SIZE
+
+
+@pytest.mark.parametrize("loss", [Loss.RRR, Loss.MASK_OUT])
+def test_numbers_and_card_tell_the_loss_and_what_segments_of_each_verdict_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: Loss
+):
+    monkeypatch.setattr(alignment, "LEAST_STEPS", 100)
+    trainer = Trainer(tmp_path, broker_url="", listen="")
+    job = make_waiting_job(trainer, write_data_and_model(trainer), loss=loss)
+    for batch in make_batches(trainer, job):
+        for critique in batch.critiques:
+            trainer.record.add_critique(job.job_id, critique)
+    metrics = train_job(ArtifactStore(tmp_path / "store"), DatasetFolder(tmp_path / "data"), job.job_id)
+
+    held = metrics["evidence_by_verdict"]
+    before, after = metrics["before"], metrics["after"]
+    assert held["SPURIOUS"] == {
+        "before": before["reliance"],
+        "after": after["reliance"],
+        "floor": before["reliance_floor"],
+    }
+    assert held["SPURIOUS"]["floor"] == pytest.approx(4 / (SIZE[0] * SIZE[1]))
+    assert held["SPURIOUS"]["after"] < held["SPURIOUS"]["before"]
+    assert held["CORE"]["after"] > held["CORE"]["before"]
+    assert held["UNSURE"] is None
+
+    bundle = tmp_path / "store" / metrics["bundle_path"]
+    assert load_bundle(bundle).provenance["loss"] == loss
+    assert f"loss {loss} with λ = {metrics['chosen']['strength']:g}" in (bundle / "README.md").read_text()
