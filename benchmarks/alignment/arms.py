@@ -23,7 +23,7 @@ from services.common.vision.critique import Verdict
 from services.explainer.domain.segmentation.segments import SegmentationOptions
 from services.trainer.domain.alignment import Alignment
 from services.trainer.domain.correction import correct_last_layer
-from services.trainer.domain.evidence import make_swaps, measure, measure_reliance
+from services.trainer.domain.evidence import compare_reliance, make_swaps, measure
 from services.trainer.domain.fine_tuning import PAPER_RECIPE, Recipe
 from services.trainer.domain.gate import Criteria, decide
 from services.trainer.domain.losses import LOSSES
@@ -46,17 +46,13 @@ def nano(stage: Stage) -> tuple[PreTrainedModel, dict[str, Any]]:
     model, told = _tell(stage.align(Recipe(), lambda critiqued: critiqued.explained.masks(critiqued.verdicts)))
     critiqued, held_out = stage.critique(), stage.critique("held_out")
     told["judge"] = score_judge(critiqued.explained, critiqued.verdicts)
-    told["evidence_by_verdict"] = {
-        verdict.value: [_mass(stage, some, held_out, verdict) for some in (stage.plain, model)]
+    by_verdict = {
+        verdict.value: stage.pictures(held_out.explained.shown, held_out.explained.masks(held_out.verdicts, verdict))
         for verdict in (Verdict.SPURIOUS, Verdict.CORE, Verdict.UNSURE)
     }
+    reference = stage.validation.pixels.mean(dim=0)
+    told["evidence_by_verdict"] = compare_reliance(stage.plain, model, by_verdict, reference)
     return model, told
-
-
-def _mass(stage: Stage, model: PreTrainedModel, held_out: Critiqued, verdict: Verdict) -> float | None:
-    pictures = stage.pictures(held_out.explained.shown, held_out.explained.masks(held_out.verdicts, verdict))
-    marked = pictures.take(pictures.rows_with_region())
-    return measure_reliance(model, marked, stage.validation.pixels.mean(dim=0)) if len(marked) else None
 
 
 @dataclass(frozen=True)
@@ -140,12 +136,12 @@ ARMS: dict[str, Arm] = {
     "ground-truth masks, not moved, R4": Aligned(judge=None, recipe=replace(PAPER_RECIPE, loss=LOSSES["R4"])),
     "correction without training": correction,
     "L2 only": partial(
-        _baseline, lambda stage: baselines.l2_only(stage.plain, stage.problem, stage.effort.step_count, stage.seed)
+        _baseline, lambda stage: baselines.l2_only(stage.plain, stage.problem, stage.effort.baseline_step_count, stage.seed)
     ),
     "JTT*": partial(
         _baseline,
         lambda stage: baselines.just_train_twice(
-            stage.plain, stage.problem, stage.problem.group_labelled, stage.effort.step_count, stage.seed
+            stage.plain, stage.problem, stage.problem.group_labelled, stage.effort.baseline_step_count, stage.seed
         ),
     ),
     "DFR*": partial(
@@ -157,7 +153,7 @@ ARMS: dict[str, Arm] = {
     "SUBG*": partial(
         _baseline,
         lambda stage: baselines.subsample_groups(
-            stage.plain, stage.problem, stage.problem.group_labelled, stage.effort.step_count, stage.seed
+            stage.plain, stage.problem, stage.problem.group_labelled, stage.effort.baseline_step_count, stage.seed
         ),
     ),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,24 @@ _AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Effort:
-    """Pictures critiqued per class, and steps of fine-tuning."""
+    """Pictures critiqued per class, steps of fine-tuning, and the size of batches as a ratio of the recipe's.
+
+    Baselines have batches of the recipe's full size, and so take as many fewer steps: they see as many pictures.
+    """
 
     per_class: int
     step_count: int
+    batch_ratio: float = 1.0
+
+    @property
+    def baseline_step_count(self) -> int:
+        """Steps of a baseline."""
+        return round(self.step_count * self.batch_ratio)
+
+    def scale(self, recipe: Recipe) -> Recipe:
+        """The recipe with batches of this effort's size."""
+        counts = ("ordinary_count", "critiqued_count", "moved_count")
+        return replace(recipe, **{name: round(getattr(recipe, name) * self.batch_ratio) for name in counts})
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class Stage:
             self.pictures(held_out.explained.shown, choose(held_out)),
             self.effort.step_count,
             self.seed,
-            recipe=recipe,
+            recipe=self.effort.scale(recipe),
         )
 
     def critique(
