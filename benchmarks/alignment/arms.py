@@ -136,7 +136,8 @@ ARMS: dict[str, Arm] = {
     "ground-truth masks, not moved, R4": Aligned(judge=None, recipe=replace(PAPER_RECIPE, loss=LOSSES["R4"])),
     "correction without training": correction,
     "L2 only": partial(
-        _baseline, lambda stage: baselines.l2_only(stage.plain, stage.problem, stage.effort.baseline_step_count, stage.seed)
+        _baseline,
+        lambda stage: baselines.l2_only(stage.plain, stage.problem, stage.effort.baseline_step_count, stage.seed),
     ),
     "JTT*": partial(
         _baseline,
