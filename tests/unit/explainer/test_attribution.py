@@ -133,7 +133,5 @@ def test_parameters_receive_no_gradient(name):
 def test_deep_lift_shap_equals_the_mean_of_single_baselines():
     net, inputs, baselines = nets()[0], pictures(2, 1, 8, 8), pictures(3, 1, 8, 8, seed=3)
     targets, method = torch.tensor([2, 3]), METHODS["DEEP_LIFT_SHAP"]
-    mean = torch.stack(
-        [method(Logits(net), inputs, targets, baseline.expand(2, 1, 8, 8))[0] for baseline in baselines]
-    ).mean(dim=0)
+    mean = torch.stack([method(Logits(net), inputs, targets, baseline[None])[0] for baseline in baselines]).mean(dim=0)
     assert torch.allclose(method(Logits(net), inputs, targets, baselines)[0], mean, atol=EXACT)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-
-import captum.attr
 import torch
 
 from services.explainer.domain.attribution.base import ELEMENTS_IN_FLIGHT, Logits
-
-_LEAST_BASELINES = 2  # captum takes no fewer
+from services.explainer.domain.attribution.rescale import RescaleRule
 
 
 class DeepLiftShap:
     """Averages DeepLIFT (rescale rule) over all baselines; counted from the baselines' mean logit.
 
-    Needs a network whose activations are modules used once; captum computes it, over at most `elements_in_flight` elements of
-    picture-baseline pairs at a time.
+    At most `elements_in_flight` elements of picture-baseline pairs are in one pass, of one pair at least.
+
+    Complete, but for rounding, where everything between the pixels and the logits is linear (convolution, BatchNorm in eval mode,
+    average pooling, sums), an activation of one number (ReLU, GELU, sigmoid and their like) or max pooling over images. The rest
+    keeps its gradient: LayerNorm, softmax and attention, products of features (squeeze and excitation), so that ViTs and ConvNeXts
+    are incomplete; the completeness delta tells by how much.
 
     Source: Lundberg and Lee 2017, section 4.2; Shrikumar 2017, eq. 1.
     """
@@ -29,26 +29,28 @@ class DeepLiftShap:
     def __call__(
         self, logits: Logits, pixel_values: torch.Tensor, targets: torch.Tensor, baselines: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        explain = captum.attr.DeepLiftShap(logits)
         pairs = max(1, self._elements_in_flight // pixel_values[0].numel())
-        baseline_parts = _split_baselines(baselines, pairs)
+        baseline_parts = baselines.split(pairs)
         size = max(1, pairs // len(baseline_parts[0]))
-        with warnings.catch_warnings():
-            # captum announces its hooks on every call; they are gone when it returns.
-            warnings.simplefilter("ignore", UserWarning)
-            parts = [
-                sum(
-                    explain.attribute(part, baselines=some, target=target) * (len(some) / len(baselines))
-                    for some in baseline_parts
-                )
-                for part, target in zip(pixel_values.split(size), targets.split(size), strict=True)
-            ]
+        parts = [
+            sum(_deep_lift(logits, part, target, some) for some in baseline_parts)
+            for part, target in zip(pixel_values.split(size), targets.split(size), strict=True)
+        ]
         with torch.no_grad():
             reference = torch.cat([logits(some) for some in baseline_parts]).mean(dim=0)[targets]
-        return torch.cat(parts), reference
+        return torch.cat(parts) / len(baselines), reference
 
 
-def _split_baselines(baselines: torch.Tensor, most: int) -> tuple[torch.Tensor, ...]:
-    """Nearly equal parts of at most `most`, as far as no part falls below what captum takes."""
-    count = min(-(-len(baselines) // most), max(1, len(baselines) // _LEAST_BASELINES))
-    return torch.tensor_split(baselines, count)
+def _deep_lift(
+    logits: Logits, pixel_values: torch.Tensor, targets: torch.Tensor, baselines: torch.Tensor
+) -> torch.Tensor:
+    """Attributions (batch, channels, height, width) of every picture, summed over `baselines`."""
+    references = baselines.repeat(len(pixel_values), 1, 1, 1)
+    inputs = pixel_values.detach().repeat_interleave(len(baselines), dim=0).requires_grad_()
+    with torch.enable_grad():
+        with RescaleRule(len(inputs)):
+            reached = logits(torch.cat([inputs, references]))[: len(inputs)]
+        chosen = reached.gather(1, targets.repeat_interleave(len(baselines))[:, None])
+        (multipliers,) = torch.autograd.grad(chosen.sum(), inputs)
+    attributions = multipliers * (inputs.detach() - references)
+    return attributions.unflatten(0, (len(pixel_values), len(baselines))).sum(dim=1)
