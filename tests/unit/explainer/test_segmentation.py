@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
-from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
+from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps, smooth
 
 
 def two_blobs(side: int = 24) -> np.ndarray:
@@ -52,3 +54,26 @@ def test_mask_is_the_smallest_set_that_keeps_its_share():
         inside, outside = evidence[0][segment.mask], evidence[0][~segment.mask]
         assert inside.min() >= outside.max()
         assert inside.sum() >= 0.8 * evidence.sum() > inside.sum() - inside.min()
+
+
+def test_smoothing_is_a_gaussian_kernel_by_the_maps_size():
+    maps = np.random.default_rng(0).normal(size=(2, 224, 150))
+    expected = ndimage.gaussian_filter(maps, (0, 2, 2), mode="mirror", truncate=3)
+    assert np.allclose(smooth(torch.from_numpy(maps)).numpy(), expected, atol=1e-12)
+
+
+def test_small_maps_are_not_smoothed():
+    maps = torch.rand((1, 28, 55), dtype=torch.float64)
+    assert torch.equal(smooth(maps), maps)
+
+
+def test_speckle_around_a_mark_does_not_get_into_its_segment():
+    maps = np.random.default_rng(0).normal(size=(1, 112, 112))
+    maps[0, 8:18, 90:100] += 4
+    mark = np.zeros((112, 112), dtype=bool)
+    mark[8:18, 90:100] = True
+    best = max(
+        (segment.mask & mark).sum() / (segment.mask | mark).sum()
+        for segment in segment_maps(maps, SegmentationOptions())[0]
+    )
+    assert best > 0.5

@@ -25,6 +25,7 @@ from services.explainer.domain.segmentation.segments import (
     SegmentationOptions,
     choose_mixtures,
     segment_maps,
+    smooth,
 )
 from tests.unit.explainer import slow_segmentation as slow
 
@@ -79,8 +80,9 @@ def test_same_start_ends_at_the_slow_fit(maps, component_count):
 def test_number_of_segments_and_their_masks_are_the_slow_ones(maps):
     options = {ratio: SegmentationOptions(kept_evidence_ratio=ratio) for ratio in (0.95, 1.0)}
     found = {ratio: segment_maps(maps, chosen) for ratio, chosen in options.items()}
-    mixtures = choose_mixtures(to_evidence(maps), 6)
-    for row, evidence in enumerate(to_evidence(maps).numpy()):
+    smoothed = to_evidence(smooth(torch.from_numpy(maps)).clamp_min(0).numpy())
+    mixtures = choose_mixtures(smoothed, 6)
+    for row, evidence in enumerate(smoothed.numpy()):
         pooled = slow.pool(evidence, FIT_SIDE_PX)
         seeds = spread_seeds(torch.from_numpy(pooled)[None], 6)[0].numpy()
         fits = [slow.fit_restarts(pooled, seeds[:, :count], ITERATION_COUNT) for count in (3, 4, 5, 6)]
