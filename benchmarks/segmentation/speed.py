@@ -5,7 +5,7 @@ Run: python -m benchmarks.segmentation.speed --out FILE [--count N] [--plain-cou
 *batched* is `segment_maps` on all maps in one call, *one by one* the same with one map per call, as the explainer calls it at 224 × 224. *plain*
 is `plain.py` on the maps as they are, *plain, pooled* the same fitted to maps pooled as the service pools them: that tells what pooling gains from what
 batching gains. All but *batched* take a random part of the maps, another in every repeat; a repeat takes all ways, in changing order. The plain
-loop is given its seeds; finding them is not timed. All on one thread, in processor time: on an idle machine that is the clock's, on a shared one it leaves the
+loop is given smoothed maps and its seeds; making them is not timed. All on one thread, in processor time: on an idle machine that is the clock's, on a shared one it leaves the
 waiting out.
 
 The log-likelihood is per unit of evidence, of each way's fits to the maps as they are, by one function. Where two ways chose different numbers of
@@ -32,7 +32,13 @@ from benchmarks.provenance import where
 from benchmarks.segmentation.maps import FILMS, make_digit_maps, make_film_maps
 from benchmarks.segmentation.plain import PlainMixture, mean_log_likelihood, segment_map
 from services.explainer.domain.segmentation.mixture import spread_seeds
-from services.explainer.domain.segmentation.segments import SegmentationOptions, choose_mixtures, pool, segment_maps
+from services.explainer.domain.segmentation.segments import (
+    SegmentationOptions,
+    choose_mixtures,
+    pool,
+    segment_maps,
+    smooth,
+)
 
 OPTIONS = SegmentationOptions()
 BATCHED, ONE_BY_ONE, PLAIN, PLAIN_POOLED = "batched", "one by one", "plain", "plain, pooled"
@@ -128,7 +134,7 @@ def _measure_all(maps: np.ndarray, rows: np.ndarray, number: int) -> Repeat:
 
 
 def _to_evidence(maps: np.ndarray) -> torch.Tensor:
-    positive = torch.from_numpy(np.maximum(maps, 0).astype(np.float64))
+    positive = smooth(torch.from_numpy(maps.astype(np.float64))).clamp_min(0)
     return positive / positive.sum(dim=(1, 2), keepdim=True)
 
 
