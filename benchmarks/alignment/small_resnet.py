@@ -21,7 +21,6 @@ def train_resnet(
 
     An epoch is as many batches of 64 as hold `pixels` once; half of the pictures are mirrored.
 
-    Its max pooling, right after a ReLU, keeps DeepLIFT in captum 0.9.0 from completeness; integrated gradients are complete.
 
     Shapes: pixels (n, channels, height, width) float32 in [0, 1], labels (n,) int64, numbers of `label_names`, each of which occurs.
     Source: He et al. 2016, figure 2; table 1 with one block a stage and a quarter of the width.

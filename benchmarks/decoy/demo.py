@@ -58,7 +58,7 @@ class Plan:
     images_per_class: int
 
 
-PLANS = {"digits": Plan(EPOCHS["digits"], 2, 40), "mnist": Plan(EPOCHS["mnist"], 4, 100)}
+PLANS = {"digits": Plan(EPOCHS["digits"], 2, 40), "mnist": Plan(EPOCHS["mnist"], 16, 100)}
 QUICK = Plan(150, 1, 12)
 
 
