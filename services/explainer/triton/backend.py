@@ -93,7 +93,7 @@ class TritonPythonModel:
                     method, self._bundle.model, pixel_values[rows], targets[rows], self._bundle.baselines
                 )
             except Exception as error:
-                # Any architecture may meet any method here, and captum and torch have many ways of not getting along with one.
+                # Any architecture may meet any method here, and torch has many ways of not getting along with one.
                 failures[code] = error
             else:
                 maps[rows], deltas[rows] = result.maps, result.completeness_delta
