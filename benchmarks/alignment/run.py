@@ -34,8 +34,8 @@ PROBLEMS: dict[str, tuple[Callable[[int], Problem], Effort]] = {
     "ross": (partial(load_digits, "ross"), Effort(100, 6000)),
     "r4": (partial(load_digits, "r4"), Effort(100, 2000)),
     "cnn": (partial(load_digits, "cnn"), Effort(100, 1000)),
-    "films": (load_films, Effort(100, 300, 0.25)),
-    "stickers": (load_stickers, Effort(100, 300, 0.25)),
+    "films": (load_films, Effort(100, 600, 0.25)),
+    "stickers": (load_stickers, Effort(100, 600, 0.25)),
 }
 CACHE = ROOT / ".plumbline" / "alignment"
 RESULTS = Path(__file__).parent / "results"
