@@ -38,28 +38,27 @@ class PlainMixture:
         return np.stack(rows)
 
 
-def choose_mixture(evidence: np.ndarray, seeds: np.ndarray, max_segments: int) -> PlainMixture:
+def choose_mixture(evidence: np.ndarray, seeds: np.ndarray, sample_size: float, max_segments: int) -> PlainMixture:
     """The mixture that BIC prefers. Shapes: evidence (height, width), sums to 1; seeds (restart, component, 2)."""
     points, weights, spread = _points(evidence)
-    size = 1 / (weights * weights).sum()
     best, best_score = None, np.inf
     for count in range(min(LEAST_COMPONENTS, max_segments), max_segments + 1):
         fits = [_fit(points, weights, spread, start[:count]) for start in seeds]
         mixture, likelihood = max(fits, key=lambda fit: fit[1])
-        score = (6 * count - 1) * np.log(size) - 2 * size * likelihood
+        score = (6 * count - 1) * np.log(sample_size) - 2 * sample_size * likelihood
         if score < best_score:
             best, best_score = mixture, score
     return best
 
 
 def segment_map(
-    evidence: np.ndarray, fitted_to: np.ndarray, seeds: np.ndarray, options: SegmentationOptions
+    evidence: np.ndarray, fitted_to: np.ndarray, seeds: np.ndarray, sample_size: float, options: SegmentationOptions
 ) -> tuple[PlainMixture, list[np.ndarray]]:
     """The mixture fitted to `fitted_to`, and masks (height, width) bool of `evidence`, largest share first.
 
     Shapes: evidence (height, width) and fitted_to, the same or pooled, each sum to 1; seeds (restart, component, 2).
     """
-    mixture = choose_mixture(fitted_to, seeds, options.max_segments)
+    mixture = choose_mixture(fitted_to, seeds, sample_size, options.max_segments)
     height, width = evidence.shape
     centres = [(np.arange(side) + 0.5) / side for side in (height, width)]
     grid = np.stack(np.meshgrid(*centres, indexing="ij")).reshape(2, -1)
