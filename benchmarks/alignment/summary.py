@@ -19,7 +19,10 @@ def summarise(runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     `runs`: seed to arm to result.
     """
     names = list(dict.fromkeys(name for arms in runs.values() for name in arms))
-    return {name: {figure: _summarise(runs, name, figure) for figure in FIGURES} for name in names}
+    return {
+        name: {figure: _summarise(runs, name, figure) for figure in FIGURES} | {"accepted": _count_accepted(runs, name)}
+        for name in names
+    }
 
 
 def _summarise(runs: dict[str, dict[str, Any]], name: str, figure: str) -> dict[str, Any]:
@@ -31,6 +34,12 @@ def _summarise(runs: dict[str, dict[str, Any]], name: str, figure: str) -> dict[
         if name != other and own:
             told[title] = _interval(np.subtract(own, others)) | {"p": _paired_p(own, others)}
     return told
+
+
+def _count_accepted(runs: dict[str, dict[str, Any]], name: str) -> str | None:
+    """In how many of its seeds the gate took the arm's model; None for an arm that does not come to the gate."""
+    asked = [arms[name]["is_accepted"] for arms in runs.values() if "is_accepted" in arms.get(name, {})]
+    return f"{sum(asked)} of {len(asked)}" if asked else None
 
 
 def _points(runs: dict[str, dict[str, Any]], figure: str, names: Sequence[str]) -> list[list[float]]:

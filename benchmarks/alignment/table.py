@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-HEAD = "| | seeds | all test pictures | worst group | gain in the worst group | against *nano* there |\n|---|---|---|---|---|---|\n"
+HEAD = "| | seeds | all test pictures | worst group | gain in the worst group | against *nano* there | gate took |\n|---|---|---|---|---|---|---|\n"
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def tabulate(summary: dict[str, dict[str, Any]]) -> str:
     """Accuracies in points: mean ± half-width of the 95 % interval over seeds; differences paired by seed, with p."""
     return HEAD + "".join(
         f"| {name} | {figures['overall']['seeds']} | {_show(figures['overall'])} | {_show(figures['worst_group'])} "
-        f"| {_show(figures['worst_group'].get('gain_over_plain'))} | {_show(figures['worst_group'].get('above_nano'))} |\n"
+        f"| {_show(figures['worst_group'].get('gain_over_plain'))} | {_show(figures['worst_group'].get('above_nano'))} | {figures['accepted'] or ''} |\n"
         for name, figures in summary.items()
     )
 

@@ -1,6 +1,6 @@
 """Small research nets as `transformers` models, so that they load, save and serve like any checkpoint.
 
-Written so that DeepLIFT and double backward work: every activation is a module of its own, used once.
+Written so that double backward works and every layer can be looked at: an activation is a module of its own, used once.
 """
 
 from __future__ import annotations

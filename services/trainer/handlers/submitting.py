@@ -15,7 +15,7 @@ from services.trainer.domain.selection import Selection
 from services.trainer.ports import DatasetReader, Explainer, ModelAnswer, Queue, Record
 
 DEFAULT_IMAGES_PER_CLASS = 40
-DEFAULT_EPOCHS = 2
+DEFAULT_EPOCHS = 8
 MIN_PICTURES_PER_CLASS = 5
 """A fifth validates: with fewer a class has nothing to validate on."""
 MAX_SEED = 2**63 - 1

@@ -13,8 +13,8 @@ def run(overall: float, worst: float) -> dict:
 
 
 RUNS = {
-    "0": {"plain": run(0.50, 0.10), "nano": run(0.90, 0.80), "L2 only": run(0.60, 0.20)},
-    "1": {"plain": run(0.54, 0.20), "nano": run(0.92, 0.84)},
+    "0": {"plain": run(0.50, 0.10), "nano": run(0.90, 0.80) | {"is_accepted": True}, "L2 only": run(0.60, 0.20)},
+    "1": {"plain": run(0.54, 0.20), "nano": run(0.92, 0.84) | {"is_accepted": False}},
     "2": {"plain": run(0.52, 0.15), "nano": run(0.94, 0.82)},
 }
 
@@ -41,5 +41,6 @@ def test_an_arm_of_one_seed_is_compared_on_that_seed_and_has_no_interval():
 
 def test_the_table_has_a_row_an_arm():
     rows = tabulate(summarise(RUNS)).splitlines()
-    assert rows[2] == "| plain | 3 | 52.0 ± 5.0 | 15.0 ± 12.4 |  | -67.0 ± 7.5 (p 0.0007) |"
+    assert rows[2] == "| plain | 3 | 52.0 ± 5.0 | 15.0 ± 12.4 |  | -67.0 ± 7.5 (p 0.0007) |  |"
+    assert rows[3].endswith("| 1 of 2 |")
     assert len(rows) == 5
