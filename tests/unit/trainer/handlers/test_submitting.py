@@ -71,7 +71,7 @@ def test_submit_files_the_job_with_the_model_resolved_and_defaults_filled_and_se
     assert job.state == JobState.QUEUED
     request = job.request
     assert (request.model_version, request.model_digest, request.labels) == (3, MODEL_DIGEST, ["0", "1"])
-    assert (request.images_per_class, request.epochs, request.seed) == (40, 2, 0)
+    assert (request.images_per_class, request.epochs, request.seed) == (40, 8, 0)
     assert stage.queue.sent == [("critique", job.job_id)]
 
 
