@@ -3,9 +3,9 @@
 Run: python -m benchmarks.segmentation.speed --out FILE [--count N] [--plain-count N] [--repeats R] [--seed S]
 
 *batched* is `segment_maps` on all maps in one call, *one by one* the same with one map per call, as the explainer calls it at 224 × 224. *plain*
-is `plain.py` on the maps as they are, *plain, pooled* the same fitted to maps pooled as the service pools them: that tells what pooling gains from what
+is `plain.py` on the maps as they are, *plain, pooled* the same fitted to the sums over the service's cells: that tells what cells gain from what
 batching gains. All but *batched* take a random part of the maps, another in every repeat; a repeat takes all ways, in changing order. The plain
-loop is given smoothed maps, its seeds and BIC's sample size, counted in the pooled map as the service counts it; making them is not timed. All on one
+loop is given smoothed maps, its seeds and BIC's sample size, counted in the cells as the service counts it; making them is not timed. All on one
 thread, in processor time: on an idle machine that is the clock's, on a shared one it leaves the waiting out.
 
 The log-likelihood is per unit of evidence, of each way's fits to the maps as they are, by one function.
@@ -100,7 +100,7 @@ def _compare(maps: np.ndarray, plain_count: int, repeat_count: int, seed: int) -
 def _measure_all(maps: np.ndarray, rows: np.ndarray, number: int) -> Repeat:
     some = maps[rows]
     evidence = _to_evidence(some)
-    pooled = pool(evidence)
+    pooled = pool(evidence)[:, 0]
     seeds = spread_seeds(pooled, OPTIONS.max_segments).numpy()
     sample_sizes = (1 / pooled.square().sum(dim=(1, 2))).tolist()
     fits: dict[str, list[PlainMixture]] = {}

@@ -5,10 +5,20 @@ The oracle of `services.explainer.domain.segmentation`; shares nothing with it b
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import multivariate_normal
+
+
+@dataclass
+class Places:
+    """Where evidence lies: weights p_i (place,), and the mean (place, 2) and covariance (place, 2, 2) of the evidence in each place."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
 
 
 @dataclass
@@ -20,13 +30,12 @@ class SlowMixture:
     covariances: np.ndarray
     likelihood: float = -np.inf
 
-    def log_joint(self, height: int, width: int) -> np.ndarray:
-        """log π_j + log N_j of every pixel (component, pixel): N at the centre, corrected to the mean over the square."""
-        centres = list_centres(height, width)
+    def log_joint(self, places: Places) -> np.ndarray:
+        """log π_j + mean of log N_j over the evidence of each place: (component, place)."""
         rows = []
         for share, mean, covariance in zip(self.shares, self.means, self.covariances, strict=True):
-            correction = 0.5 * np.trace(np.linalg.inv(covariance) @ square_variance(height, width))
-            rows.append(np.log(share) + multivariate_normal.logpdf(centres, mean, covariance) - correction)
+            spread = np.einsum("ab,iba->i", np.linalg.inv(covariance), places.covariances)
+            rows.append(np.log(share) + multivariate_normal.logpdf(places.means, mean, covariance) - 0.5 * spread)
         return np.array(rows)
 
 
@@ -37,20 +46,40 @@ def list_centres(height: int, width: int) -> np.ndarray:
     )
 
 
-def square_variance(height: int, width: int) -> np.ndarray:
-    """Covariance (2, 2) of a point drawn from a pixel's square."""
-    return np.diag([1 / (12 * height**2), 1 / (12 * width**2)])
+def list_pixels(evidence: np.ndarray) -> Places:
+    """Every pixel a place: a square with its evidence spread evenly."""
+    height, width = evidence.shape
+    square = np.diag([1 / (12 * height**2), 1 / (12 * width**2)])
+    return Places(evidence.ravel(), list_centres(height, width), np.array([square] * evidence.size))
 
 
-def pool(evidence: np.ndarray, side: int) -> np.ndarray:
-    """Sums over `side` × `side` cells of a map whose pixels were cut small enough to fill them."""
-    for axis in (0, 1):
-        length = evidence.shape[axis]
-        if length > side:
-            fine = np.repeat(evidence, side, axis=axis) / side
-            evidence = np.moveaxis(fine, axis, 0).reshape(side, length, -1).sum(axis=1)
-            evidence = np.moveaxis(evidence.reshape(side, -1), 0, axis)
-    return evidence
+def gather_cells(evidence: np.ndarray, side: int) -> Places:
+    """At most `side` × `side` equal cells as places, those without evidence left out; a pixel counts in a cell by the area it has there."""
+    pixels = list_pixels(evidence)
+    rows, columns = (_list_overlaps(length, min(length, side)) for length in evidence.shape)
+    weights, means, covariances = [], [], []
+    for row_parts, column_parts in itertools.product(rows, columns):
+        parts = [
+            (row * evidence.shape[1] + column, down * across)
+            for (row, down), (column, across) in itertools.product(row_parts, column_parts)
+        ]
+        members = [pixel for pixel, _ in parts]
+        held = pixels.weights[members] * [area for _, area in parts]
+        if held.sum() > 0:
+            mean = np.average(pixels.means[members], axis=0, weights=held)
+            away = pixels.means[members] - mean
+            weights.append(held.sum())
+            means.append(mean)
+            covariances.append((held * away.T) @ away / held.sum() + pixels.covariances[0])
+    return Places(np.array(weights), np.array(means), np.array(covariances))
+
+
+def sum_cells(evidence: np.ndarray, side: int) -> np.ndarray:
+    """The evidence of each cell as a map."""
+    rows, columns = (_list_overlaps(length, min(length, side)) for length in evidence.shape)
+    return np.array(
+        [[sum(evidence[y, x] * h * w for y, h in down for x, w in across) for across in columns] for down in rows]
+    )
 
 
 def spread_seeds(evidence: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -64,43 +93,44 @@ def spread_seeds(evidence: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return np.array(seeds)
 
 
-def fit(evidence: np.ndarray, start_means: np.ndarray, iteration_count: int) -> SlowMixture:
-    """Weighted EM from one start. Shapes: evidence (height, width), sums to 1; start_means (component, 2)."""
-    height, width = evidence.shape
-    centres, weights, square = list_centres(height, width), evidence.ravel(), square_variance(height, width)
+def fit(places: Places, start_means: np.ndarray, start_covariance: np.ndarray, iteration_count: int) -> SlowMixture:
+    """Weighted EM from one start. Shapes: start_means (component, 2), start_covariance (2, 2)."""
     count = len(start_means)
-    mixture = SlowMixture(np.full(count, 1 / count), start_means, np.array([0.01 * np.eye(2) + square] * count))
+    mixture = SlowMixture(np.full(count, 1 / count), start_means, np.array([start_covariance] * count))
     for _ in range(iteration_count):
-        joint = mixture.log_joint(height, width)
-        belonging = np.exp(joint - np.logaddexp.reduce(joint))
+        joint = mixture.log_joint(places)
         shares, means, covariances = [], [], []
-        for responsibility in belonging:
-            part = weights * responsibility  # p_i · r_ij
-            mean = part @ centres / part.sum()
-            away = centres - mean
+        for responsibility in np.exp(joint - np.logaddexp.reduce(joint)):
+            part = places.weights * responsibility  # p_i · r_ij
+            mean = part @ places.means / part.sum()
+            away = places.means - mean
+            scatter = np.einsum("i,ia,ib->ab", part, away, away) + np.einsum("i,iab->ab", part, places.covariances)
             shares.append(part.sum())
             means.append(mean)
-            covariances.append(np.einsum("i,ia,ib->ab", part, away, away) / part.sum() + square)
+            covariances.append(scatter / part.sum())
         mixture = SlowMixture(np.array(shares), np.array(means), np.array(covariances))
-    mixture.likelihood = float(weights @ np.logaddexp.reduce(mixture.log_joint(height, width)))
+    mixture.likelihood = float(places.weights @ np.logaddexp.reduce(mixture.log_joint(places)))
     return mixture
 
 
-def fit_restarts(evidence: np.ndarray, starts: np.ndarray, iteration_count: int) -> SlowMixture:
-    """The likeliest of the fits. Shape: starts (restart, component, 2)."""
-    return max((fit(evidence, start, iteration_count) for start in starts), key=lambda mixture: mixture.likelihood)
+def fit_restarts(evidence: np.ndarray, side: int, starts: np.ndarray, iteration_count: int) -> SlowMixture:
+    """The likeliest of the fits to at most `side` × `side` cells. Shape: starts (restart, component, 2)."""
+    places = gather_cells(evidence, side)
+    start_covariance = np.diag([0.01 + 1 / (12 * min(length, side) ** 2) for length in evidence.shape])
+    fits = [fit(places, start, start_covariance, iteration_count) for start in starts]
+    return max(fits, key=lambda mixture: mixture.likelihood)
 
 
-def information(evidence: np.ndarray, mixture: SlowMixture) -> float:
+def information(cells: np.ndarray, mixture: SlowMixture) -> float:
     """BIC: J − 1 shares, 2 J means, 3 J covariances; sample size 1/Σp²."""
     count = len(mixture.shares)
-    size = 1 / np.sum(evidence**2)
+    size = 1 / np.sum(cells**2)
     return (count - 1 + 2 * count + 3 * count) * np.log(size) - 2 * size * mixture.likelihood
 
 
 def cut(evidence: np.ndarray, mixture: SlowMixture, kept_ratio: float, least_share: float) -> list[np.ndarray]:
     """Masks (height, width), largest share first: every pixel to its likeliest component, or its highest pixels alone."""
-    owner = mixture.log_joint(*evidence.shape).argmax(axis=0)
+    owner = mixture.log_joint(list_pixels(evidence)).argmax(axis=0)
     masks = []
     for component in sorted(range(len(mixture.shares)), key=lambda j: -mixture.shares[j]):
         owned = [pixel for pixel in range(evidence.size) if owner[pixel] == component]
@@ -111,6 +141,16 @@ def cut(evidence: np.ndarray, mixture: SlowMixture, kept_ratio: float, least_sha
             mask[owned] = True
             masks.append(mask.reshape(evidence.shape))
     return masks
+
+
+def _list_overlaps(length: int, cell_count: int) -> list[list[tuple[int, float]]]:
+    """For each of `cell_count` equal parts of a side: the pixels in it, and how much of each."""
+    size = length / cell_count
+    parts = []
+    for cell in range(cell_count):
+        shares = [min(pixel + 1, (cell + 1) * size) - max(pixel, cell * size) for pixel in range(length)]
+        parts.append([(pixel, share) for pixel, share in enumerate(shares) if share > 1e-9])
+    return parts
 
 
 def _keep_highest(weights: np.ndarray, owned: list[int], ratio: float) -> list[int]:

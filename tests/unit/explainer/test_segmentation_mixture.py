@@ -65,15 +65,23 @@ every_map = pytest.mark.parametrize("maps", MAPS.values(), ids=MAPS.keys())
 @every_map
 @pytest.mark.parametrize("component_count", [1, 3, 6])
 def test_same_start_ends_at_the_slow_fit(maps, component_count):
-    pooled = np.stack([slow.pool(evidence, FIT_SIDE_PX) for evidence in to_evidence(maps).numpy()])
-    seeds = spread_seeds(torch.from_numpy(pooled), component_count)
-    fitted, likelihood = fit_mixtures(torch.from_numpy(pooled), seeds)
-    for row, evidence in enumerate(pooled):
-        expected = slow.fit_restarts(evidence, seeds[row].numpy(), ITERATION_COUNT)
+    evidence = to_evidence(maps)
+    cells = segmentation.pool(evidence)
+    starts = spread_seeds(cells[:, 0], component_count)[:, 1:2]
+    fitted, likelihood = fit_mixtures(cells, starts)
+    for row, picture in enumerate(evidence.numpy()):
+        expected = slow.fit_restarts(picture, FIT_SIDE_PX, starts[row].numpy(), ITERATION_COUNT)
         assert math.isclose(likelihood[row], expected.likelihood, rel_tol=1e-9)
-        np.testing.assert_allclose(fitted.shares[row], expected.shares, rtol=1e-7)
+        np.testing.assert_allclose(fitted.shares[row], expected.shares, rtol=1e-8)
         np.testing.assert_allclose(fitted.means[row], expected.means, rtol=1e-8)
         np.testing.assert_allclose(fitted.covariances[row], expected.covariances, rtol=1e-6, atol=1e-12)
+
+
+def test_likeliest_of_the_restarts_wins():
+    cells = segmentation.pool(to_evidence(MAPS["not square"]))
+    seeds = spread_seeds(cells[:, 0], 4)
+    each = torch.stack([fit_mixtures(cells, seeds[:, [restart]])[1] for restart in range(RESTART_COUNT)])
+    torch.testing.assert_close(fit_mixtures(cells, seeds)[1], each.amax(dim=0))
 
 
 @every_map
@@ -83,10 +91,10 @@ def test_number_of_segments_and_their_masks_are_the_slow_ones(maps):
     smoothed = to_evidence(smooth(torch.from_numpy(maps)).clamp_min(0).numpy())
     mixtures = choose_mixtures(smoothed, 6)
     for row, evidence in enumerate(smoothed.numpy()):
-        pooled = slow.pool(evidence, FIT_SIDE_PX)
-        seeds = spread_seeds(torch.from_numpy(pooled)[None], 6)[0].numpy()
-        fits = [slow.fit_restarts(pooled, seeds[:, :count], ITERATION_COUNT) for count in (3, 4, 5, 6)]
-        best = min(fits, key=lambda mixture: slow.information(pooled, mixture))
+        cells = slow.sum_cells(evidence, FIT_SIDE_PX)
+        seeds = spread_seeds(torch.from_numpy(cells)[None], 6)[0].numpy()
+        fits = [slow.fit_restarts(evidence, FIT_SIDE_PX, seeds[:, :count], ITERATION_COUNT) for count in (3, 4, 5, 6)]
+        best = min(fits, key=lambda mixture: slow.information(cells, mixture))
         assert len(mixtures[row].shares) == len(best.shares)
         for ratio, segments in found.items():
             expected = slow.cut(evidence, best, ratio, LEAST_SHARE_RATIO)
@@ -109,9 +117,9 @@ def test_fewer_seeds_are_the_first_of_more():
 
 @every_map
 def test_likelihood_never_falls_between_iterations(maps):
-    evidence = torch.stack([torch.from_numpy(slow.pool(e, FIT_SIDE_PX)) for e in to_evidence(maps).numpy()])
-    seeds = spread_seeds(evidence, 6)[:, :1]
-    likelihoods = torch.stack([fit_mixtures(evidence, seeds, count)[1] for count in range(25)])
+    cells = segmentation.pool(to_evidence(maps))
+    seeds = spread_seeds(cells[:, 0], 6)[:, :1]
+    likelihoods = torch.stack([fit_mixtures(cells, seeds, count)[1] for count in range(25)])
     assert (likelihoods.diff(dim=0) >= -1e-12).all()
 
 
@@ -121,7 +129,7 @@ def test_density_is_the_mean_of_scipys_over_the_square():
     covariances = root @ root.transpose(0, 2, 1) + 0.01 * np.eye(2)
     shares, means = np.array([0.2, 0.3, 0.5]), generator.random((3, 2))
     mixture = Mixture(*(torch.from_numpy(part) for part in (shares, means, covariances)))
-    ours = mixture.log_joint(pixel_moments(5, 7)).numpy()
+    ours = (mixture.polynomial() @ pixel_moments(5, 7)).numpy()
     fine = 200
     points = grid_points(5 * fine, 7 * fine).numpy()
     for component in range(3):
@@ -130,21 +138,24 @@ def test_density_is_the_mean_of_scipys_over_the_square():
         np.testing.assert_allclose(ours[component], expected, atol=1e-3)
 
 
-def test_drawn_gaussian_is_found_again():
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (50, 56), (224, 200)])
+def test_drawn_gaussian_is_found_again(height, width):
     mean, covariance = np.array([0.4, 0.6]), np.array([[0.008, 0.003], [0.003, 0.005]])
-    density = multivariate_normal.pdf(slow.list_centres(50, 56), mean, covariance).reshape(50, 56)
-    evidence = to_evidence(density[None])
-    fitted, likelihood = fit_mixtures(evidence, spread_seeds(evidence, 1))
+    density = multivariate_normal.pdf(slow.list_centres(height, width), mean, covariance).reshape(height, width)
+    cells = segmentation.pool(to_evidence(density[None]))
+    fitted, likelihood = fit_mixtures(cells, spread_seeds(cells[:, 0], 1))
     assert float(fitted.shares) == pytest.approx(1)
     np.testing.assert_allclose(fitted.means[0, 0], mean, atol=1e-4)
-    np.testing.assert_allclose(fitted.covariances[0, 0], covariance, atol=1e-4)
-    entropy = 1 + math.log(2 * math.pi) + 0.5 * math.log(np.linalg.det(covariance))
-    assert float(likelihood) == pytest.approx(-entropy, abs=0.01)
+    square = np.diag([1 / (12 * height**2), 1 / (12 * width**2)])
+    np.testing.assert_allclose(fitted.covariances[0, 0], covariance + square, atol=1e-5)
+    entropy = 1 + math.log(2 * math.pi) + 0.5 * math.log(np.linalg.det(covariance + square))
+    assert float(likelihood) == pytest.approx(-entropy, abs=1e-3)
 
 
-def test_one_gaussian_on_a_uniform_map_has_the_moments_of_the_unit_square():
-    evidence = to_evidence(np.ones((1, 9, 14)))
-    fitted, likelihood = fit_mixtures(evidence, spread_seeds(evidence, 1))
+@pytest.mark.parametrize("side", [14, 60, 224])
+def test_one_gaussian_on_a_uniform_map_has_the_moments_of_the_unit_square(side):
+    cells = segmentation.pool(to_evidence(np.ones((1, 9, side))))
+    fitted, likelihood = fit_mixtures(cells, spread_seeds(cells[:, 0], 1))
     np.testing.assert_allclose(fitted.means[0, 0], [0.5, 0.5])
     np.testing.assert_allclose(fitted.covariances[0, 0], np.eye(2) / 12, atol=1e-12)
     assert float(likelihood) == pytest.approx(-math.log(2 * math.pi / 12) - 1)
@@ -162,12 +173,12 @@ def test_shares_of_two_blobs_far_apart_are_their_evidence(side):
 
 
 @pytest.mark.parametrize("side", [28, 60, 224])
-def test_pooling_keeps_how_much_and_where(side):
+def test_cells_keep_how_much_evidence_lies_where_and_how_spread(side):
     evidence = to_evidence(speckled_blobs(side, side + 5, 3)[None])
-    pooled = segmentation.pool(evidence)
-    np.testing.assert_allclose(pooled[0], slow.pool(evidence[0].numpy(), FIT_SIDE_PX), atol=1e-15)
-    first, pooled_first = (part.flatten(1) @ grid_points(*part.shape[1:]) for part in (evidence, pooled))
-    np.testing.assert_allclose(pooled_first, first, atol=1e-3)
+    cells = segmentation.pool(evidence)
+    np.testing.assert_allclose(cells[0, 0], slow.sum_cells(evidence[0].numpy(), FIT_SIDE_PX), atol=1e-15)
+    moments = evidence.flatten(1) @ pixel_moments(side, side + 5).T
+    np.testing.assert_allclose(cells.sum(dim=(2, 3)), moments, atol=1e-14)
 
 
 @pytest.mark.parametrize("pixel_count", [1, 2])
@@ -201,12 +212,12 @@ def test_fit_does_not_depend_on_the_neighbours():
 def test_more_components_pay_in_bic_only_when_the_evidence_has_more_pieces():
     maps = np.zeros((1, 24, 24))
     maps[0, :4, :4], maps[0, 10:20, 15:18] = 3.0, 1.0
-    evidence = to_evidence(maps)
-    seeds = spread_seeds(evidence, 5)
+    cells = segmentation.pool(to_evidence(maps))
+    seeds = spread_seeds(cells[:, 0], 5)
     scores = []
     for count in (1, 2, 5):
-        mixtures, likelihood = fit_mixtures(evidence, seeds[..., :count, :])
-        scores.append(float(bayesian_information(evidence, likelihood, count)))
+        mixtures, likelihood = fit_mixtures(cells, seeds[..., :count, :])
+        scores.append(float(bayesian_information(cells[:, 0], likelihood, count)))
         assert float(mixtures.shares.sum()) == pytest.approx(1)
     assert scores[1] < scores[0]
     assert scores[1] < scores[2]

@@ -11,15 +11,17 @@ import torch
 from services.common.vision.explanation import Segment
 from services.explainer.domain.segmentation.mixture import (
     LEAST_COMPONENTS,
+    MOMENT_POWERS,
     Mixture,
     bayesian_information,
     fit_mixtures,
     pixel_moments,
+    side_moments,
     spread_seeds,
 )
 
 FIT_SIDE_PX = 56
-"""Larger maps are pooled to this side for the fit; pixels are assigned at full size."""
+"""Larger maps are fitted by cells, so many on a side; pixels are assigned at full size."""
 SMOOTHING_RATIO = 1 / 112
 """Standard deviation of the smoothing kernel, by the map's longer side; what comes to less than half a pixel is left out."""
 LEAST_SHARE_RATIO = 0.02
@@ -83,11 +85,12 @@ def choose_mixtures(evidence: torch.Tensor, max_segments: int) -> list[Mixture]:
 
     Shapes: evidence (picture, height, width) float64, at least 0, each summing to 1.
     """
-    pooled = pool(evidence)
+    cells = pool(evidence)
+    pooled = cells[:, 0]
     seeds = spread_seeds(pooled, max_segments)
     best: list[tuple[float, Mixture]] = []
     for count in range(min(LEAST_COMPONENTS, max_segments), max_segments + 1):
-        mixtures, likelihood = fit_mixtures(pooled, seeds[..., :count, :])
+        mixtures, likelihood = fit_mixtures(cells, seeds[..., :count, :])
         scores = bayesian_information(pooled, likelihood, count).tolist()
         rows = [Mixture(*parts) for parts in zip(mixtures.shares, mixtures.means, mixtures.covariances, strict=True)]
         fits = list(zip(scores, rows, strict=True))
@@ -96,9 +99,14 @@ def choose_mixtures(evidence: torch.Tensor, max_segments: int) -> list[Mixture]:
 
 
 def pool(evidence: torch.Tensor) -> torch.Tensor:
-    """At most `FIT_SIDE_PX` on a side; a pixel's evidence goes to the cells it lies in, by area."""
-    down, across = (_overlaps(side, min(side, FIT_SIDE_PX)) for side in evidence.shape[1:])
-    return down @ evidence @ across.T
+    """Evidence times `pixel_moments`, summed over at most `FIT_SIDE_PX` cells on a side: a pixel counts in the cells it lies in, by area.
+
+    Shapes: evidence (picture, height, width); returns (picture, 7, height, width) of the cells, the evidence itself first.
+    """
+    down, across = (
+        side_moments(side)[:, None] * _overlaps(side, min(side, FIT_SIDE_PX)) for side in evidence.shape[1:]
+    )
+    return torch.stack([down[y] @ evidence @ across[x].T for y, x in MOMENT_POWERS], dim=1)
 
 
 def _overlaps(side: int, cells: int) -> torch.Tensor:
@@ -111,7 +119,7 @@ def _overlaps(side: int, cells: int) -> torch.Tensor:
 def _cut(
     evidence: torch.Tensor, mixture: Mixture, moments: torch.Tensor, options: SegmentationOptions
 ) -> list[Segment]:
-    owner = mixture.log_joint(moments).max(dim=0).indices.reshape(evidence.shape)
+    owner = (mixture.polynomial() @ moments).max(dim=0).indices.reshape(evidence.shape)
     pieces = []
     for component in mixture.shares.argsort(descending=True, stable=True).tolist():
         share = float(mixture.shares[component])
