@@ -21,10 +21,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from benchmarks.alignment.problem import LabelledPictures, Problem
-from services.trainer.domain.alignment import ACCURACY_FLOOR, PROBE_RATIO
+from services.trainer.domain.alignment import PROBE_RATIO
 from services.trainer.domain.correction import features_before, last_layer
 from services.trainer.domain.evidence import predict
 from services.trainer.domain.fine_tuning import SNAPSHOT_COUNT, Recipe, Snapshot
+from services.trainer.domain.gate import Criteria
 from services.trainer.domain.pictures import Pictures
 
 BATCH_SIZE = 256
@@ -43,11 +44,11 @@ MOST_FITTED = 2000
 def l2_only(plain: PreTrainedModel, problem: Problem, step_count: int, seed: int) -> PreTrainedModel:
     """Fine-tuned on the training pictures with weight decay alone, the strongest of `L2_DECAYS` that validation bears.
 
-    That is, the strongest that costs no more than `ACCURACY_FLOOR` of the plain model's accuracy on validation pictures, or else the weakest: the
+    That is, the strongest that costs no more than `Criteria.max_accuracy_drop` of the plain model's accuracy on validation pictures, or else the weakest: the
     best accuracy on data that rewards the shortcut would ask for none. Decay is decoupled (AdamW).
     """
     train, validation = _as_pictures(problem, problem.train), _as_pictures(problem, problem.validation)
-    floor = _accuracy(plain, validation) - ACCURACY_FLOOR
+    floor = _accuracy(plain, validation) - Criteria().max_accuracy_drop
     for decay in L2_DECAYS:
         *_, last = _descend(plain, train, np.arange(len(train)), step_count, seed, decay)
         if _accuracy(last.model, validation) >= floor:

@@ -75,7 +75,8 @@ def main() -> None:
 def _run(stage: Stage, name: str) -> dict[str, Any]:
     started = time.monotonic()
     model, told = ARMS[name](stage)
-    result = {"test": stage.score(model), **told, "duration_s": round(time.monotonic() - started, 1)}
+    seconds = round(time.monotonic() - started, 1)
+    result = {"test": stage.score(model), **told, "duration_s": seconds, "commit": where()["commit"]}
     sys.stdout.write(
         f"seed {stage.seed}, {name}: {result['test']['overall']:.4f} {result['test']['worst_group']:.4f}\n"
     )

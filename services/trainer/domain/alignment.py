@@ -13,15 +13,13 @@ from transformers import PreTrainedModel
 
 from services.trainer.domain.evidence import Evidence, make_swaps, measure
 from services.trainer.domain.fine_tuning import Recipe, fine_tune
-from services.trainer.domain.gate import TOLERANCE, Criteria, decide
+from services.trainer.domain.gate import TOLERANCE, Criteria, allow_drop, decide
 from services.trainer.domain.pictures import Pictures
 
 STRENGTH_STEPS = 3
 """Strengths tried at most, each ten times the one before."""
 PROBE_RATIO = 0.1
 """Part of the full fine-tuning that a strength is tried for."""
-ACCURACY_FLOOR = 0.05
-"""What loses more validation accuracy than this comes after all that doesn't, whatever else it shows."""
 LEAST_STEPS = 1000
 PICTURES_PER_STEP = 128
 _MEASURED_PICTURES = 256
@@ -150,7 +148,8 @@ def list_strengths(start: PreTrainedModel, critiqued: Pictures, recipe: Recipe, 
 
 
 def _rank(evidence: Evidence, before: Evidence) -> Rank:
-    """Higher is better: what the gate would accept first, then what is above the floor, then swap accuracy."""
-    is_accepted = decide(before, evidence, Criteria()).is_accepted
-    is_above_floor = before.accuracy - evidence.accuracy <= ACCURACY_FLOOR + TOLERANCE
+    """Higher is better: what the gate would accept first, then what keeps as much accuracy as the gate asks for, then swap accuracy."""
+    criteria = Criteria()
+    is_accepted = decide(before, evidence, criteria).is_accepted
+    is_above_floor = before.accuracy - evidence.accuracy <= allow_drop(before, criteria) + TOLERANCE
     return is_accepted, is_above_floor, evidence.swap_accuracy

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from services.trainer.domain.losses import DEFAULT_LOSS, LOSSES, AlignmentLoss
-from services.trainer.domain.pictures import OtherClass, Pictures, move_regions
+from services.trainer.domain.pictures import EveryClass, OtherClass, Pictures, move_regions
 
 SNAPSHOT_COUNT = 10
 CLEARED_RATIO = 0.25
@@ -89,8 +89,9 @@ def fine_tune(
 class BatchDraw:
     """Draws batches of a recipe: those without a penalty (ordinary and moved pictures), and those under it.
 
-    A region is moved from a critiqued picture onto any training picture of another class, so all of them teach that it says nothing; or a critiqued
-    picture with a region gets what another one of another class has there, so its own goes. Half of the moved regions change brightness: positive
+    A region is moved from a critiqued picture onto any training picture, of every class as often, so that it says nothing of the class: moved onto other
+    classes alone, a region that only one of two classes has would come to speak for the other. Or a critiqued picture with a region gets what
+    one of another class has there, so its own goes. Half of the moved regions change brightness: positive
     evidence never shows what an artefact looks like in the classes it speaks against, and most artefacts differ in brightness at least.
     Source: ours (docs/decisions.md).
     """
@@ -100,7 +101,7 @@ class BatchDraw:
         if not len(self._with_region):
             raise ValueError("critiqued: expected pictures with masks")
         self._ordinary, self._critiqued, self._recipe = ordinary, critiqued, recipe
-        self._other_ordinary, self._other_critiqued = OtherClass(ordinary.labels), OtherClass(critiqued.labels)
+        self._receivers, self._other_critiqued = EveryClass(ordinary.labels), OtherClass(critiqued.labels)
         self._darkest, self._brightest = (
             bound(ordinary.pixels, dim=(0, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax)
         )
@@ -119,10 +120,9 @@ class BatchDraw:
         return Pictures(pixels, labels), masked
 
     def _carry(self, count: int) -> Pictures:
-        """Training pictures with a region of another class."""
-        donors = self._draw_with_region(count)
-        rows, is_there = self._other_ordinary.draw(donors.labels, self.generator)
-        return move_regions(self._redraw(donors), self._ordinary.take(rows)).take(torch.nonzero(is_there).flatten())
+        """Training pictures with a region of another picture."""
+        receivers = self._ordinary.take(self._receivers.draw(count, self.generator))
+        return move_regions(self._redraw(self._draw_with_region(count)), receivers)
 
     def _clear(self, count: int) -> Pictures:
         """Critiqued pictures whose region is filled with what a picture of another class has there."""

@@ -44,6 +44,18 @@ def move_regions(donors: Pictures, receivers: Pictures) -> Pictures:
     return Pictures(pixels, receivers.labels, regions)
 
 
+class EveryClass:
+    """Draws pictures of all classes, every class as often as another."""
+
+    def __init__(self, labels: torch.Tensor) -> None:
+        """`labels` (n,) of the pictures to draw from."""
+        self._weights = 1 / labels.bincount()[labels].double()
+
+    def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Rows (count,)."""
+        return self._weights.multinomial(count, replacement=True, generator=generator)
+
+
 class OtherClass:
     """Draws pictures of another class than given ones have, all such pictures alike."""
 

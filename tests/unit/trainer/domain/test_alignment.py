@@ -98,8 +98,8 @@ def test_align_refuses_held_out_pictures_between_which_nothing_can_be_swapped(pa
         ({}, {"swap_accuracy": 0.8}),
         ({"swap_accuracy": 0.8}, {"class_accuracy": (0.7, 1.0)}),  # the gate would refuse the other one
         ({"swap_accuracy": 0.8}, {"flip_rate": 0.7}),
-        ({"swap_accuracy": 0.8, "flip_rate": 0.7}, {"accuracy": 0.9}),  # both refused; the other one is below the floor
-        ({"accuracy": 0.92, "swap_accuracy": 0.95}, {}),  # a fall of exactly 0.05 is allowed
+        ({"swap_accuracy": 0.8, "flip_rate": 0.7}, {"accuracy": 0.8}),  # both refused; the other one is below the floor
+        ({"accuracy": 0.86, "swap_accuracy": 0.95}, {}),  # a fall of exactly 0.05 and a tenth of the flips is allowed
     ],
 )
 def test_what_the_gate_would_accept_comes_before_what_it_would_not_and_then_swap_accuracy_decides(
@@ -195,10 +195,21 @@ def test_the_papers_batch_moves_nothing_and_ours_moves_regions_both_ways(parts: 
     known = {tuple(picture.flatten().tolist()) for picture in parts["train"].pixels}
     is_known = [tuple(picture.flatten().tolist()) in known for picture in free.pixels]
     assert all(is_known[:64])
-    assert not any(is_known[64:])  # the block of another class lies on each
+    assert (
+        sum(is_known[64:184]) / 120 < 0.4
+    )  # a block of the picture's own class is no other picture: a third of what is carried
+    assert not any(is_known[184:])
     paper = BatchDraw(parts["train"], parts["critiqued"], PAPER_RECIPE, torch.Generator().manual_seed(0))()
     assert [len(part) for part in paper] == [128, 128]
     assert all(tuple(picture.flatten().tolist()) in known for picture in paper[0].pixels)
+
+
+def test_a_region_that_one_class_has_is_carried_onto_all_classes_alike(parts: dict):
+    critiqued = parts["critiqued"]
+    one_class = dataclasses.replace(critiqued, masks=critiqued.masks & (critiqued.labels == 0)[:, None, None])
+    recipe = Recipe(ordinary_count=1, critiqued_count=1, moved_count=1200)
+    free, _ = BatchDraw(parts["train"], one_class, recipe, torch.Generator().manual_seed(0))()
+    assert free.labels[1:901].bincount().tolist() == pytest.approx([300, 300, 300], abs=60)
 
 
 def test_redrawn_regions_keep_their_shape_and_stay_in_the_range_of_the_pictures(parts: dict):

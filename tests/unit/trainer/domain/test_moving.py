@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.trainer.domain.pictures import OtherClass, Pictures, move_regions
+from services.trainer.domain.pictures import EveryClass, OtherClass, Pictures, move_regions
 
 PIXELS = torch.arange(3.0)[:, None, None, None].expand(3, 2, 4, 4) + 1  # every pixel of a picture holds its number
 MASKS = torch.zeros((3, 4, 4), dtype=torch.bool)
@@ -55,6 +55,13 @@ def test_pictures_of_another_class_are_drawn_all_alike():
         counts = drawn[asked == label].bincount(minlength=len(labels))
         others = counts[labels != label].double() / 2000
         assert torch.allclose(others, torch.full_like(others, 1 / len(others)), atol=0.05)
+
+
+def test_every_class_is_drawn_as_often_as_another():
+    labels = torch.tensor([0] * 90 + [3] * 10)
+    drawn = EveryClass(labels).draw(4000, torch.Generator().manual_seed(0))
+    assert labels[drawn].bincount(minlength=4).tolist() == pytest.approx([2000, 0, 0, 2000], abs=150)
+    assert drawn.bincount().gt(0).all()
 
 
 def test_where_there_is_no_other_class_it_is_said():
