@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from services.explainer.domain.segmentation import segments as segmentation
 from services.explainer.domain.segmentation.mixture import (
     ITERATION_COUNT,
     RESTART_COUNT,
@@ -22,8 +21,10 @@ from services.explainer.domain.segmentation.mixture import (
 from services.explainer.domain.segmentation.segments import (
     FIT_SIDE_PX,
     LEAST_SHARE_RATIO,
+    PIXELS_AT_ONCE,
     SegmentationOptions,
     choose_mixtures,
+    pool,
     segment_maps,
     smooth,
 )
@@ -66,7 +67,7 @@ every_map = pytest.mark.parametrize("maps", MAPS.values(), ids=MAPS.keys())
 @pytest.mark.parametrize("component_count", [1, 3, 6])
 def test_same_start_ends_at_the_slow_fit(maps, component_count):
     evidence = to_evidence(maps)
-    cells = segmentation.pool(evidence)
+    cells = pool(evidence)
     starts = spread_seeds(cells[:, 0], component_count)[:, 1:2]
     fitted, likelihood = fit_mixtures(cells, starts)
     for row, picture in enumerate(evidence.numpy()):
@@ -78,7 +79,7 @@ def test_same_start_ends_at_the_slow_fit(maps, component_count):
 
 
 def test_likeliest_of_the_restarts_wins():
-    cells = segmentation.pool(to_evidence(MAPS["not square"]))
+    cells = pool(to_evidence(MAPS["not square"]))
     seeds = spread_seeds(cells[:, 0], 4)
     each = torch.stack([fit_mixtures(cells, seeds[:, [restart]])[1] for restart in range(RESTART_COUNT)])
     torch.testing.assert_close(fit_mixtures(cells, seeds)[1], each.amax(dim=0))
@@ -117,7 +118,7 @@ def test_fewer_seeds_are_the_first_of_more():
 
 @every_map
 def test_likelihood_never_falls_between_iterations(maps):
-    cells = segmentation.pool(to_evidence(maps))
+    cells = pool(to_evidence(maps))
     seeds = spread_seeds(cells[:, 0], 6)[:, :1]
     likelihoods = torch.stack([fit_mixtures(cells, seeds, count)[1] for count in range(25)])
     assert (likelihoods.diff(dim=0) >= -1e-12).all()
@@ -142,7 +143,7 @@ def test_density_is_the_mean_of_scipys_over_the_square():
 def test_drawn_gaussian_is_found_again(height, width):
     mean, covariance = np.array([0.4, 0.6]), np.array([[0.008, 0.003], [0.003, 0.005]])
     density = multivariate_normal.pdf(slow.list_centres(height, width), mean, covariance).reshape(height, width)
-    cells = segmentation.pool(to_evidence(density[None]))
+    cells = pool(to_evidence(density[None]))
     fitted, likelihood = fit_mixtures(cells, spread_seeds(cells[:, 0], 1))
     assert float(fitted.shares) == pytest.approx(1)
     np.testing.assert_allclose(fitted.means[0, 0], mean, atol=1e-4)
@@ -154,7 +155,7 @@ def test_drawn_gaussian_is_found_again(height, width):
 
 @pytest.mark.parametrize("side", [14, 60, 224])
 def test_one_gaussian_on_a_uniform_map_has_the_moments_of_the_unit_square(side):
-    cells = segmentation.pool(to_evidence(np.ones((1, 9, side))))
+    cells = pool(to_evidence(np.ones((1, 9, side))))
     fitted, likelihood = fit_mixtures(cells, spread_seeds(cells[:, 0], 1))
     np.testing.assert_allclose(fitted.means[0, 0], [0.5, 0.5])
     np.testing.assert_allclose(fitted.covariances[0, 0], np.eye(2) / 12, atol=1e-12)
@@ -175,7 +176,7 @@ def test_shares_of_two_blobs_far_apart_are_their_evidence(side):
 @pytest.mark.parametrize("side", [28, 60, 224])
 def test_cells_keep_how_much_evidence_lies_where_and_how_spread(side):
     evidence = to_evidence(speckled_blobs(side, side + 5, 3)[None])
-    cells = segmentation.pool(evidence)
+    cells = pool(evidence)
     np.testing.assert_allclose(cells[0, 0], slow.sum_cells(evidence[0].numpy(), FIT_SIDE_PX), atol=1e-15)
     moments = evidence.flatten(1) @ pixel_moments(side, side + 5).T
     np.testing.assert_allclose(cells.sum(dim=(2, 3)), moments, atol=1e-14)
@@ -202,7 +203,7 @@ def test_uniform_map_is_shared_out_whole():
 def test_fit_does_not_depend_on_the_neighbours():
     maps = np.stack([sparse_digit(seed) for seed in range(60)])
     together = segment_maps(maps, SegmentationOptions())
-    assert len(maps) * 28 * 28 > segmentation.PIXELS_AT_ONCE
+    assert len(maps) * 28 * 28 > PIXELS_AT_ONCE
     for row in (0, 30, 59):
         alone = segment_maps(maps[row : row + 1], SegmentationOptions())[0]
         assert [s.share for s in together[row]] == pytest.approx([s.share for s in alone], abs=1e-12)
@@ -212,7 +213,7 @@ def test_fit_does_not_depend_on_the_neighbours():
 def test_more_components_pay_in_bic_only_when_the_evidence_has_more_pieces():
     maps = np.zeros((1, 24, 24))
     maps[0, :4, :4], maps[0, 10:20, 15:18] = 3.0, 1.0
-    cells = segmentation.pool(to_evidence(maps))
+    cells = pool(to_evidence(maps))
     seeds = spread_seeds(cells[:, 0], 5)
     scores = []
     for count in (1, 2, 5):
