@@ -166,7 +166,7 @@ def _descend_plainly(workload: Workload, seed: int) -> Iterator[int]:
     batch_size = (recipe.ordinary_count + recipe.critiqued_count + recipe.moved_count) // workload.divisor
     generator = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(workload.start).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, workload.step_count)
     for step in range(1, workload.step_count + 1):
         batch = pictures.take(torch.randint(len(pictures), (batch_size,), generator=generator))

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from services.trainer.domain.evidence import Evidence, make_swaps, measure
 from services.trainer.domain.fine_tuning import Recipe, fine_tune
-from services.trainer.domain.gate import TOLERANCE, Criteria, allow_drop, decide
+from services.trainer.domain.gate import Criteria, decide, keeps_accuracy
 from services.trainer.domain.pictures import Pictures
 
 STRENGTH_STEPS = 3
@@ -151,5 +151,4 @@ def _rank(evidence: Evidence, before: Evidence) -> Rank:
     """Higher is better: what the gate would accept first, then what keeps as much accuracy as the gate asks for, then swap accuracy."""
     criteria = Criteria()
     is_accepted = decide(before, evidence, criteria).is_accepted
-    is_above_floor = before.accuracy - evidence.accuracy <= allow_drop(before, criteria) + TOLERANCE
-    return is_accepted, is_above_floor, evidence.swap_accuracy
+    return is_accepted, keeps_accuracy(before, evidence, criteria), evidence.swap_accuracy

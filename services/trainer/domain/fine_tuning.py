@@ -25,7 +25,7 @@ class Recipe:
 
     `ordinary_count` training pictures as they are, `critiqued_count` critiqued ones as they are, under the penalty, `moved_count`
     pictures with regions moved, of which `redrawn_ratio` in another brightness. `moved_count` 0 is the paper's mixed batch, `critiqued_count` 0
-    leaves the penalty out. The learning rate falls to zero along a cosine; `weight_decay` is decoupled (AdamW).
+    leaves the penalty out. The learning rate (Adam) falls to zero along a cosine.
     """
 
     loss: AlignmentLoss = field(default_factory=lambda: LOSSES[DEFAULT_LOSS])
@@ -34,7 +34,6 @@ class Recipe:
     moved_count: int = 160
     redrawn_ratio: float = 0.5
     learning_rate: float = 3e-3
-    weight_decay: float = 0.0
 
 
 PAPER_RECIPE = Recipe(ordinary_count=128, critiqued_count=128, moved_count=0, learning_rate=1e-3)
@@ -69,7 +68,7 @@ def fine_tune(
     Raises: ValueError when no picture of `critiqued` has a region.
     """
     model = copy.deepcopy(start).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, step_count)
     draw = BatchDraw(ordinary, critiqued, recipe, torch.Generator().manual_seed(seed))
     every = max(1, step_count // SNAPSHOT_COUNT)

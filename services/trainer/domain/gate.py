@@ -66,7 +66,7 @@ def decide(before: Evidence, after: Evidence, criteria: Criteria) -> Decision:
             f"validation accuracy falls by at most {allow_drop(before, criteria):.3g}",
             before.accuracy,
             after.accuracy,
-            _is_at_most(before.accuracy - after.accuracy, allow_drop(before, criteria)),
+            keeps_accuracy(before, after, criteria),
         ),
         Check(
             f"no class falls by more than {criteria.max_class_accuracy_drop:g}",
@@ -88,6 +88,11 @@ def decide(before: Evidence, after: Evidence, criteria: Criteria) -> Decision:
 def allow_drop(before: Evidence, criteria: Criteria) -> float:
     """How much validation accuracy may be lost: the more decisions rested on the shortcut, the more."""
     return criteria.max_accuracy_drop + criteria.max_flipped_loss * (before.flip_rate or 0.0)
+
+
+def keeps_accuracy(before: Evidence, after: Evidence, criteria: Criteria) -> bool:
+    """Whether no more validation accuracy was lost than may be."""
+    return _is_at_most(before.accuracy - after.accuracy, allow_drop(before, criteria))
 
 
 def _is_at_most(value: float, limit: float) -> bool:
