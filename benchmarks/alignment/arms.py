@@ -43,7 +43,7 @@ def plain(stage: Stage) -> tuple[PreTrainedModel, dict[str, Any]]:
 
 def nano(stage: Stage) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The method, by sentences alone, with the judge's score and where the evidence lies before and after."""
-    model, told = _tell(stage.align(Recipe(), lambda critiqued: critiqued.explained.masks(critiqued.verdicts)))
+    model, told = Aligned()(stage)
     critiqued, held_out = stage.critique(), stage.critique("held_out")
     told["judge"] = score_judge(critiqued.explained, critiqued.verdicts)
     by_verdict = {

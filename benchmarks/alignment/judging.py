@@ -6,6 +6,7 @@ The way is the service's: its attribution, its segmentation, its prompts, its en
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks.alignment.problem import LabelledPictures, Problem
-from services.common.vision.critique import Verdict
+from benchmarks.nano.scoring import NO_DIGEST
+from services.common.vision.critique import Critique, Verdict
 from services.common.vision.explanation import Segment
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS, attribute
 from services.explainer.domain.segmentation.segments import MAX_SEGMENTS, SegmentationOptions, segment_maps
@@ -26,7 +28,6 @@ BASELINE_COUNT = 20
 SPURIOUS_RATIO = 0.5
 """A segment is truly spurious when more than half of its pixels lie on the artefact."""
 NOTHING = ""
-_NO_DIGEST = "sha256:" + "0" * 64
 _AT_ONCE = 128
 
 
@@ -55,8 +56,7 @@ def explain(
     problem: Problem, model: PreTrainedModel, shown: LabelledPictures, seed: int, options: SegmentationOptions
 ) -> Explained:
     """Attribute and segment, as the explainer does, with training pictures as baselines."""
-    rows = np.random.default_rng(seed).choice(len(problem.train), BASELINE_COUNT, replace=False)
-    baselines = problem.to_pixels(problem.train.pictures[rows])
+    baselines = choose_baselines(problem, seed)
     decided, numbers = [], np.zeros(shown.artefacts.shape, dtype=np.uint8)
     for start in range(0, len(shown), _AT_ONCE):
         pixels = problem.to_pixels(shown.pictures[start : start + _AT_ONCE])
@@ -70,23 +70,36 @@ def explain(
     return Explained(shown, np.concatenate(decided), numbers)
 
 
+def choose_baselines(problem: Problem, seed: int) -> torch.Tensor:
+    """(20, channel, height, width): training pictures that attributions are counted from."""
+    rows = np.random.default_rng(seed).choice(len(problem.train), BASELINE_COUNT, replace=False)
+    return problem.to_pixels(problem.train.pictures[rows])
+
+
 def judge_with_lvlm(problem: Problem, explained: Explained, threads: int) -> np.ndarray:
     """Verdicts (n, 1 + most segments), column 0 of no segment, by the engine that LVLM_* settings name; `nano` without any."""
-    settings = LvlmSettings(listen="127.0.0.1:0", threads=threads, answer_timeout_s=3600)
-    return asyncio.run(_ask(problem, explained, settings))
-
-
-async def _ask(problem: Problem, explained: Explained, settings: LvlmSettings) -> np.ndarray:
     verdicts = _no_verdicts(explained)
     pictures = [picture for row in range(len(explained.shown)) if (picture := _show(problem, explained, row)).segments]
+    for critique in criticise(problem, pictures, threads):
+        for judged in critique.verdicts:
+            verdicts[int(critique.image_id), judged.segment_index] = judged.verdict.value
+    return verdicts
+
+
+def criticise(problem: Problem, pictures: Sequence[ExplainedPicture], threads: int) -> list[Critique]:
+    """A critique per picture, in order, by the engine that LVLM_* settings name; `nano` without any."""
+    settings = LvlmSettings(listen="127.0.0.1:0", threads=threads, answer_timeout_s=3600)
+    return asyncio.run(_criticise(problem, pictures, settings))
+
+
+async def _criticise(problem: Problem, pictures: Sequence[ExplainedPicture], settings: LvlmSettings) -> list[Critique]:
+    critiques: list[Critique] = []
     async with build_engine(settings) as engine:
         translating = Translating(engine, load_profile(settings.profile), None, settings.seed)
         for start in range(0, len(pictures), _AT_ONCE):
             some = pictures[start : start + _AT_ONCE]
-            for critique in await translating.translate(_NO_DIGEST, problem.specification, some):
-                for judged in critique.verdicts:
-                    verdicts[int(critique.image_id), judged.segment_index] = judged.verdict.value
-    return verdicts
+            critiques += await translating.translate(NO_DIGEST, problem.specification, some)
+    return critiques
 
 
 def _show(problem: Problem, explained: Explained, row: int) -> ExplainedPicture:
@@ -95,7 +108,7 @@ def _show(problem: Problem, explained: Explained, row: int) -> ExplainedPicture:
     # The critic never sees a share, so an equal one does.
     segments = tuple(Segment(number, 1 / len(present), numbers == number) for number in present)
     decided, true = (problem.labels[label] for label in (explained.decided[row], shown.labels[row]))
-    return ExplainedPicture(str(row), _NO_DIGEST, shown.pictures[row], decided, true, segments)
+    return ExplainedPicture(str(row), NO_DIGEST, shown.pictures[row], decided, true, segments)
 
 
 def judge_with_truth(explained: Explained, flip_ratio: float = 0.0, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,6 @@ and another one does not, those of before and after the first validation picture
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import textwrap
 from collections.abc import Sequence
@@ -31,22 +30,20 @@ from transformers import PreTrainedModel
 from benchmarks.alignment.digits import load_digits
 from benchmarks.alignment.films import FOLDER as FILMS
 from benchmarks.alignment.films import load_films
-from benchmarks.alignment.judging import BASELINE_COUNT, explain, judge_with_truth
+from benchmarks.alignment.judging import choose_baselines, criticise, explain, judge_with_truth
 from benchmarks.alignment.problem import LabelledPictures, Problem
 from benchmarks.alignment.run import CACHE
 from benchmarks.alignment.stage import Effort, Stage
 from benchmarks.alignment.stickers import FOLDER as PHOTOGRAPHS
 from benchmarks.alignment.stickers import load_stickers
 from benchmarks.decoy.data import MNIST
+from benchmarks.nano.scoring import NO_DIGEST
 from services.common.vision.critique import Critique, Verdict
 from services.common.vision.explanation import Segment
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS, attribute
 from services.explainer.domain.segmentation.segments import SegmentationOptions
-from services.lvlm.adapters.prompt_folder import load_profile
-from services.lvlm.bootstrap import build_engine
 from services.lvlm.domain.panels import render_panels, to_rgb
-from services.lvlm.handlers.translating import ExplainedPicture, Translating
-from services.lvlm.settings import LvlmSettings
+from services.lvlm.handlers.translating import ExplainedPicture
 from services.trainer.domain.evidence import predict
 from services.trainer.domain.fine_tuning import BatchDraw, Recipe
 from services.trainer.domain.pictures import Pictures
@@ -63,7 +60,6 @@ COLOURS = {Verdict.SPURIOUS: "#d55e00", Verdict.CORE: "#009e73", Verdict.UNSURE:
 FOR_AND_AGAINST = ListedColormap(["#4f7dff", "#ff4040"])
 OUTLINE = COLOURS[Verdict.SPURIOUS]
 LINE_CHARACTERS = 112
-_NO_DIGEST = "sha256:" + "0" * 64
 
 
 @dataclass(frozen=True)
@@ -133,23 +129,13 @@ def follow(name: str, stage: Stage) -> Way:
         segments,
         decided,
         f"The expert on {true}: what should matter is {rule.should_matter}; what should not is {rule.should_not_matter}.",
-        asyncio.run(_criticise(stage, ExplainedPicture(name, _NO_DIGEST, picture, decided, true, segments))),
+        criticise(problem, [ExplainedPicture(name, NO_DIGEST, picture, decided, true, segments)], threads=1)[0],
     )
-
-
-async def _criticise(stage: Stage, explained: ExplainedPicture) -> Critique:
-    settings = LvlmSettings(listen="127.0.0.1:0", threads=1, answer_timeout_s=3600)
-    async with build_engine(settings) as engine:
-        translating = Translating(engine, load_profile(settings.profile), None, settings.seed)
-        (critique,) = await translating.translate(_NO_DIGEST, stage.problem.specification, [explained])
-    return critique
 
 
 def map_evidence(stage: Stage, model: PreTrainedModel, shown: LabelledPictures) -> np.ndarray:
     """What speaks for and against each picture's decision, (n, height, width), signed; with the baselines of the benchmark."""
-    train = stage.problem.train
-    rows = np.random.default_rng(stage.seed).choice(len(train), BASELINE_COUNT, replace=False)
-    pixels, baselines = (stage.problem.to_pixels(some) for some in (shown.pictures, train.pictures[rows]))
+    pixels, baselines = stage.problem.to_pixels(shown.pictures), choose_baselines(stage.problem, stage.seed)
     return attribute(METHODS[DEFAULT_METHOD], model, pixels, predict(model, pixels).clone(), baselines).maps.numpy()
 
 
@@ -202,7 +188,9 @@ def draw_batch(stage: Stage, out: Path) -> None:
     groups = {
         "ordinary": [(free, number, None) for number in range(EXAMPLE_COUNT)],
         "critiqued,\nunder the penalty": [(masked, number, masked) for number in range(EXAMPLE_COUNT)],
-        "region moved onto\nanother class": [(free, first + number, stage.train) for number in range(EXAMPLE_COUNT)],
+        "region moved onto\na training picture": [
+            (free, first + number, stage.train) for number in range(EXAMPLE_COUNT)
+        ],
         "region in another\nbrightness": [(redrawn[0], first + number, stage.train) for number in range(EXAMPLE_COUNT)],
         "region filled\nfrom another class": [
             (free, len(free) - 1 - number, pictures) for number in range(EXAMPLE_COUNT)

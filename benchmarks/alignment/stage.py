@@ -54,7 +54,6 @@ class Effort:
 class Critiqued:
     """Pictures with what the LVLM said of their segments."""
 
-    rows: np.ndarray
     explained: Explained
     verdicts: np.ndarray
 
@@ -116,8 +115,7 @@ class Stage:
         return {"overall": float(is_right.mean()), "worst_group": min(groups.values()), "groups": groups}
 
     def _critique(self, part: str, options: SegmentationOptions, selection: Selection) -> Critiqued:
-        rows, source = self._select(part, selection)
-        shown = source.take(rows)
+        shown = self._select(part, selection)
         path = (
             self._cache
             / f"critiques-{part}-{digest_of(shown.pictures, self.plain_digest, options, _nano_digest())}.npz"
@@ -125,19 +123,20 @@ class Stage:
         if path.exists():
             with np.load(path) as kept:
                 explained = Explained(shown, kept["decided"], kept["numbers"])
-                return Critiqued(rows, explained, kept["verdicts"])
+                return Critiqued(explained, kept["verdicts"])
         explained = explain(self.problem, self.plain, shown, self.seed, options)
         verdicts = judge_with_lvlm(self.problem, explained, self._threads)
         np.savez_compressed(path, decided=explained.decided, numbers=explained.numbers, verdicts=verdicts)
-        return Critiqued(rows, explained, verdicts)
+        return Critiqued(explained, verdicts)
 
-    def _select(self, part: str, selection: Selection) -> tuple[np.ndarray, LabelledPictures]:
+    def _select(self, part: str, selection: Selection) -> LabelledPictures:
         source = self.problem.train if part == "train" else self.problem.validation
         names, rows = [self.problem.labels[label] for label in source.labels], np.arange(len(source))
         if part != "train":
-            return select_held_out(names, rows, self.seed), source
+            return source.take(select_held_out(names, rows, self.seed))
         probabilities = self._probabilities()
-        return select_for_alignment(probabilities, names, rows, self.effort.per_class, selection, self.seed), source
+        chosen = select_for_alignment(probabilities, names, rows, self.effort.per_class, selection, self.seed)
+        return source.take(chosen)
 
     def _probabilities(self) -> np.ndarray:
         with torch.inference_mode():
