@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -100,9 +100,11 @@ def _by_truth(flip_ratio: float, critiqued: Critiqued, seed: int) -> np.ndarray:
 def _tell(alignment: Alignment) -> tuple[PreTrainedModel, dict[str, Any]]:
     after = alignment.chosen.evidence
     return alignment.model, {
-        "strength": alignment.chosen.strength,
+        **asdict(alignment.chosen.setting),
         "step": alignment.chosen.step,
-        "trials": [[trial.strength, trial.evidence.swap_accuracy] for trial in alignment.trials],
+        "trials": [
+            {**asdict(trial.setting), "swap_accuracy": trial.evidence.swap_accuracy} for trial in alignment.trials
+        ],
         "before": alignment.before.as_dict(),
         "after": after.as_dict(),
         "is_accepted": decide(alignment.before, after, Criteria()).is_accepted,

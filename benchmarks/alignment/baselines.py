@@ -22,10 +22,12 @@ from transformers import PreTrainedModel
 
 from benchmarks.alignment.problem import LabelledPictures, Problem
 from services.trainer.domain.alignment import PROBE_RATIO
-from services.trainer.domain.correction import features_before, last_layer
+from services.trainer.domain.class_balance import learned_shares, weigh_classes
+from services.trainer.domain.correction import features_before
 from services.trainer.domain.evidence import predict
 from services.trainer.domain.fine_tuning import SNAPSHOT_COUNT, Recipe, Snapshot
 from services.trainer.domain.gate import Criteria
+from services.trainer.domain.last_layer import last_layer
 from services.trainer.domain.pictures import Pictures
 
 BATCH_SIZE = 256
@@ -45,12 +47,15 @@ def l2_only(plain: PreTrainedModel, problem: Problem, step_count: int, seed: int
     """Fine-tuned on the training pictures with weight decay alone, the strongest of `L2_DECAYS` that validation bears.
 
     That is, the strongest that costs no more than `Criteria.max_accuracy_drop` of the plain model's accuracy on validation pictures, or else the weakest: the
-    best accuracy on data that rewards the shortcut would ask for none. Decay is decoupled (AdamW).
+    best accuracy on data that rewards the shortcut would ask for none. Decay is decoupled (AdamW). Classes count in the shares that the plain model was trained
+    for, as in the trainer's fine-tuning.
     """
     train, validation = _as_pictures(problem, problem.train), _as_pictures(problem, problem.validation)
+    counts = train.labels.bincount(minlength=len(problem.labels))
+    class_weights = weigh_classes(learned_shares(plain, validation), counts.float())
     floor = _accuracy(plain, validation) - Criteria().max_accuracy_drop
     for decay in L2_DECAYS:
-        *_, last = _descend(plain, train, np.arange(len(train)), step_count, seed, decay)
+        *_, last = _descend(plain, train, np.arange(len(train)), step_count, seed, decay, class_weights)
         if _accuracy(last.model, validation) >= floor:
             break
     return last.model
@@ -215,21 +220,27 @@ def _initialise(like: PreTrainedModel, seed: int) -> PreTrainedModel:
 
 
 def _descend(
-    start: PreTrainedModel, pictures: Pictures, rows: np.ndarray, step_count: int, seed: int, weight_decay: float = 0.0
+    start: PreTrainedModel,
+    pictures: Pictures,
+    rows: np.ndarray,
+    step_count: int,
+    seed: int,
+    weight_decay: float = 0.0,
+    class_weights: torch.Tensor | None = None,
 ) -> Iterator[Snapshot]:
     """Cross-entropy on batches drawn from `rows`, as the trainer's fine-tuning descends; ten snapshots of the live model.
 
     A row that comes k times weighs k times as much.
     """
     model = copy.deepcopy(start).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), Recipe().learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), Recipe().learning_rates[0], weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, step_count)
     generator = torch.Generator().manual_seed(seed)
     drawn_from = torch.from_numpy(rows)
     kept = {round(step_count * (index + 1) / SNAPSHOT_COUNT) for index in range(SNAPSHOT_COUNT)}
     for step in range(1, step_count + 1):
         batch = pictures.take(drawn_from[torch.randint(len(drawn_from), (BATCH_SIZE,), generator=generator)])
-        loss = nn.functional.cross_entropy(model(pixel_values=batch.pixels).logits, batch.labels)
+        loss = nn.functional.cross_entropy(model(pixel_values=batch.pixels).logits, batch.labels, class_weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -41,7 +41,7 @@ from benchmarks.decoy.shortcut_model import LABELS, train_net
 from benchmarks.provenance import where
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS, attribute
 from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
-from services.trainer.domain.fine_tuning import PAPER_RECIPE, Recipe, fine_tune
+from services.trainer.domain.fine_tuning import PAPER_RECIPE, Recipe, Setting, fine_tune
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.selection import select_for_alignment
@@ -166,7 +166,7 @@ def _descend_plainly(workload: Workload, seed: int) -> Iterator[int]:
     batch_size = (recipe.ordinary_count + recipe.critiqued_count + recipe.moved_count) // workload.divisor
     generator = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(workload.start).eval()
-    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rates[0])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, workload.step_count)
     for step in range(1, workload.step_count + 1):
         batch = pictures.take(torch.randint(len(pictures), (batch_size,), generator=generator))
@@ -181,7 +181,14 @@ def _fine_tune(workload: Workload, recipe: Recipe, seed: int) -> Iterator[int]:
     counts = ("ordinary_count", "critiqued_count", "moved_count")
     recipe = replace(recipe, **{name: getattr(recipe, name) // workload.divisor for name in counts})
     for snapshot in fine_tune(
-        workload.start, workload.ordinary, workload.critiqued, STRENGTH, workload.step_count, seed, recipe
+        workload.start,
+        workload.ordinary,
+        workload.critiqued,
+        recipe,
+        Setting(recipe.learning_rates[0], STRENGTH),
+        workload.ordinary.labels.bincount() / len(workload.ordinary),
+        workload.step_count,
+        seed,
     ):
         yield snapshot.step
 

@@ -125,7 +125,7 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
         "before": result.before.as_dict(),
         "after": result.chosen.evidence.as_dict(),
         "evidence_by_verdict": compare_reliance(bundle.model, result.model, by_verdict, validation.pixels.mean(dim=0)),
-        "chosen": {"strength": result.chosen.strength, "step": result.chosen.step},
+        "chosen": asdict(result.chosen.setting) | {"step": result.chosen.step},
         "trials": [asdict(trial) for trial in result.trials],
         "criteria": asdict(Criteria()),
         "decision": decision.as_dict(),
@@ -181,7 +181,7 @@ def _write_bundle(
         "job_id": job.job_id,
         "parent": {"version": job.request.model_version, "digest": job.request.model_digest},
         "critiques_digest": f"sha256:{critiques_digest.hexdigest()}",
-        "strength": result.chosen.strength,
+        **asdict(result.chosen.setting),
         "step": result.chosen.step,
         "seed": job.request.seed,
         "loss": job.request.loss.value,
@@ -211,7 +211,7 @@ def _write_card(job: Job, result: Alignment, decision: Decision) -> str:
     checks = "\n".join(f"| {c.criterion} | {c.before} | {c.after} | {c.is_met} |" for c in decision.checks)
     return (
         f"# {job.request.model_name}, aligned\n\nFine-tuned from version {job.request.model_version} "
-        f"(`{job.request.model_digest}`) by job `{job.job_id}`, loss {job.request.loss} with λ = {result.chosen.strength:g}, "
+        f"(`{job.request.model_digest}`) by job `{job.job_id}`, loss {job.request.loss} with λ = {result.chosen.setting.strength:g}, "
         f"{result.chosen.step} steps.\n\n## What the experts said\n\n{rules}\n\n## Gate\n\n"
         f"| criterion | before | after | met |\n|---|---|---|---|\n{checks}\n"
     )

@@ -1,25 +1,26 @@
-"""Align a model: find the strength that its swaps ask for, fine-tune with it, keep the snapshot that follows criticised regions least."""
+"""Align a model: find the setting that its swaps ask for, fine-tune with it, keep the snapshot that follows criticised regions least."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
-from services.trainer.domain.evidence import Evidence, make_swaps, measure
-from services.trainer.domain.fine_tuning import Recipe, fine_tune
+from services.trainer.domain.class_balance import learned_shares, restore_shares
+from services.trainer.domain.evidence import Evidence, Swaps, make_swaps, measure
+from services.trainer.domain.fine_tuning import Recipe, Setting, Snapshot, fine_tune
 from services.trainer.domain.gate import Criteria, decide, keeps_accuracy
 from services.trainer.domain.pictures import Pictures
 
 STRENGTH_STEPS = 3
 """Strengths tried at most, each ten times the one before."""
 PROBE_RATIO = 0.1
-"""Part of the full fine-tuning that a strength is tried for."""
+"""Part of the full fine-tuning that a setting is tried for."""
 LEAST_STEPS = 1000
 PICTURES_PER_STEP = 128
 _MEASURED_PICTURES = 256
@@ -33,16 +34,16 @@ class NothingToSwap(ValueError):
 
 @dataclass(frozen=True)
 class Trial:
-    """What one strength came to after `step` steps."""
+    """What one setting came to after `step` steps."""
 
-    strength: float
+    setting: Setting
     step: int
     evidence: Evidence
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The chosen model with what was measured before and after, and the short trials of strengths, weakest first."""
+    """The chosen model with what was measured before and after, and the short trials of settings, in order."""
 
     model: PreTrainedModel
     chosen: Trial
@@ -66,12 +67,14 @@ def align(
     on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
     recipe: Recipe | None = None,
 ) -> Alignment:
-    """Fine-tune `start` with `critiqued` at the strength that short trials choose; keep the best snapshot.
+    """Fine-tune `start` with `critiqued` in the setting that short trials choose; keep the best snapshot.
 
     `critiqued` are training pictures; `held_out` are validation pictures, whose masks come from the same judge and never train. In both a
-    mask may be empty. Strengths are those of `list_strengths`, tried until what they come to is worse than before. Trials and snapshots are
-    ranked alike: what the gate would accept first, then swap accuracy on `held_out`. Of those within one standard error of the best the
-    weakest strength is taken and the last snapshot, whose learning rate is the lowest. Nothing here sees a group label or a test picture.
+    mask may be empty. First the recipe's learning rates are tried at the weakest of `list_strengths`, then, at the best of them, the other strengths
+    until what they come to is worse than before. Trials and snapshots are ranked alike: what the gate would accept first, then swap accuracy on
+    `held_out`. Of those within one standard error of the best the weakest strength is taken and the last snapshot, whose learning rate is
+    the lowest. All are measured with their classes in the shares that `start` was trained for (`class_balance`). Nothing here sees a
+    group label or a test picture.
 
     `on_step` is told steps done, steps in all (fewer, where a rise ends early) and the last loss.
 
@@ -84,33 +87,87 @@ def align(
     swaps = make_swaps(held_out, seed)
     if swaps is None:
         raise NothingToSwap("held_out: expected pictures of two classes with masks")
-    before = measure(start, validation, held_out, swaps)
     strengths = list_strengths(start, critiqued, recipe, seed)
-    probe_count = max(1, round(PROBE_RATIO * step_count)) if len(strengths) > 1 else 0
-    total = len(strengths) * probe_count + step_count
-    trials: list[Trial] = []
-    for strength in strengths if probe_count else ():
-        for snapshot in fine_tune(start, train, critiqued, strength, probe_count, seed, recipe):
-            on_step(len(trials) * probe_count + snapshot.step, total, snapshot.loss)
-        trials.append(Trial(strength, snapshot.step, measure(snapshot.model, validation, held_out, swaps)))
-        if len(trials) > 1 and _rank(trials[-1].evidence, before) < _rank(trials[-2].evidence, before):
-            break
-    strength = _weakest_of_the_best(trials, before) if trials else strengths[0]
-    total = len(trials) * probe_count + step_count
+    runs = _Runs(start, train, critiqued, validation, held_out, swaps, recipe, seed, on_step)
+    trials, setting = _try_settings(runs, recipe.learning_rates, strengths, step_count)
     highest, kept = None, None
-    for snapshot in fine_tune(start, train, critiqued, strength, step_count, seed, recipe):
-        on_step(len(trials) * probe_count + snapshot.step, total, snapshot.loss)
-        trial = Trial(strength, snapshot.step, measure(snapshot.model, validation, held_out, swaps))
-        rank = _rank(trial.evidence, before)
+    for trial, model in runs.run(setting, step_count):
+        rank = runs.rank(trial)
         highest = rank if highest is None else max(rank, highest)
         if _is_as_good(rank, highest, trial.evidence):
-            kept = (trial, copy.deepcopy(snapshot.model))
-    return Alignment(kept[1], kept[0], before, tuple(trials))
+            kept = (trial, model)
+    return Alignment(kept[1], kept[0], runs.before, tuple(trials))
 
 
-def _weakest_of_the_best(trials: Sequence[Trial], before: Evidence) -> float:
-    ranks = [_rank(trial.evidence, before) for trial in trials]
-    return next(t.strength for t, rank in zip(trials, ranks, strict=True) if _is_as_good(rank, max(ranks), t.evidence))
+class _Runs:
+    """Fine-tunings of one model on the same pictures, measured and ranked alike."""
+
+    def __init__(
+        self,
+        start: PreTrainedModel,
+        train: Pictures,
+        critiqued: Pictures,
+        validation: Pictures,
+        held_out: Pictures,
+        swaps: Swaps,
+        recipe: Recipe,
+        seed: int,
+        on_step: Callable[[int, int, float], None],
+    ) -> None:
+        self._shares = learned_shares(start, validation)
+        self._measure = partial(measure, validation=validation, held_out=held_out, swaps=swaps)
+        self._fine_tune = partial(fine_tune, start, train, critiqued, recipe, shares=self._shares, seed=seed)
+        self._validation, self._on_step = validation, on_step
+        self._done = 0
+        self.before = self._measure(start)
+
+    def run(self, setting: Setting, step_count: int) -> Iterator[tuple[Trial, PreTrainedModel]]:
+        """Every snapshot measured, with a model of its own."""
+        for snapshot in self._descend(setting, step_count, 0):
+            yield self._assess(setting, snapshot)
+
+    def probe(self, setting: Setting, step_count: int, steps_after: int) -> Trial:
+        """The last snapshot measured; `steps_after` are known to follow other than these."""
+        *_, last = self._descend(setting, step_count, steps_after)
+        return self._assess(setting, last)[0]
+
+    def rank(self, trial: Trial) -> Rank:
+        """`_rank` against the model that all start from."""
+        return _rank(trial.evidence, self.before)
+
+    def _descend(self, setting: Setting, step_count: int, steps_after: int) -> Iterator[Snapshot]:
+        total = self._done + step_count + steps_after
+        for snapshot in self._fine_tune(setting, step_count=step_count):
+            self._on_step(self._done + snapshot.step, total, snapshot.loss)
+            yield snapshot
+        self._done += step_count
+
+    def _assess(self, setting: Setting, snapshot: Snapshot) -> tuple[Trial, PreTrainedModel]:
+        model = restore_shares(snapshot.model, self._validation, self._shares)
+        return Trial(setting, snapshot.step, self._measure(model)), model
+
+
+def _try_settings(
+    runs: _Runs, rates: Sequence[float], strengths: Sequence[float], step_count: int
+) -> tuple[list[Trial], Setting]:
+    """Short trials, in order, and the setting that they speak for. None where there is no choice."""
+    planned = len(rates) + len(strengths) - 1
+    if planned == 1:
+        return [], Setting(rates[0], strengths[0])
+    probe_count = max(1, round(PROBE_RATIO * step_count))
+    trials: list[Trial] = []
+
+    def attempt(setting: Setting) -> Trial:
+        trials.append(runs.probe(setting, probe_count, (planned - len(trials) - 1) * probe_count + step_count))
+        return trials[-1]
+
+    climb = [max([attempt(Setting(rate, strengths[0])) for rate in rates], key=runs.rank)]
+    for strength in strengths[1:]:
+        climb.append(attempt(replace(climb[0].setting, strength=strength)))
+        if runs.rank(climb[-1]) < runs.rank(climb[-2]):
+            break
+    highest = max(map(runs.rank, climb))
+    return trials, next(t.setting for t in climb if _is_as_good(runs.rank(t), highest, t.evidence))
 
 
 def _is_as_good(rank: Rank, highest: Rank, evidence: Evidence) -> bool:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from services.trainer.domain.last_layer import last_layer
+
 _FORWARD_BATCH = 256
 _SHRINKAGE = 1e-3
 """Share of the mean variance added to every feature's: units that never fire have none."""
@@ -66,23 +68,6 @@ def _projection(clean: torch.Tensor, directions: torch.Tensor, weight: float) ->
     return directions @ torch.linalg.solve(
         torch.eye(directions.shape[1]).to(clean) / weight + directions.T @ whitened, whitened.T
     )
-
-
-def last_layer(model: PreTrainedModel) -> nn.Linear:
-    """The layer that gives the logits: the last `nn.Linear` with a bias and an output per class.
-
-    Raises: ValueError when there is none.
-    """
-    layers = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels and module.bias is not None
-    ]
-    if not layers:
-        raise ValueError(
-            f"model: expected a last nn.Linear with a bias and {model.config.num_labels} outputs, found none"
-        )
-    return layers[-1]
 
 
 def features_before(model: PreTrainedModel, layer: nn.Linear, pixels: torch.Tensor) -> torch.Tensor:

@@ -137,9 +137,13 @@ def _compare_reliance(
 
 def predict(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
     """Predicted classes (n,)."""
+    return predict_logits(model, pixels).argmax(dim=1)
+
+
+def predict_logits(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Logits (n, class)."""
     with torch.inference_mode():
-        parts = [model(pixel_values=part).logits.argmax(dim=1) for part in pixels.split(_FORWARD_BATCH)]
-    return torch.cat(parts)
+        return torch.cat([model(pixel_values=part).logits for part in pixels.split(_FORWARD_BATCH)])
 
 
 def _ratio(hits: torch.Tensor) -> float:

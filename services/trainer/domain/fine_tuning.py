@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from services.trainer.domain.class_balance import weigh_classes
 from services.trainer.domain.losses import DEFAULT_LOSS, LOSSES, AlignmentLoss
 from services.trainer.domain.pictures import EveryClass, OtherClass, Pictures, move_regions
 
@@ -25,7 +26,7 @@ class Recipe:
 
     `ordinary_count` training pictures as they are, `critiqued_count` critiqued ones as they are, under the penalty, `moved_count`
     pictures with regions moved, of which `redrawn_ratio` in another brightness. `moved_count` 0 is the paper's mixed batch, `critiqued_count` 0
-    leaves the penalty out. The learning rate (Adam) falls to zero along a cosine.
+    leaves the penalty out. Which of `learning_rates` (Adam) a net bears is tried.
     """
 
     loss: AlignmentLoss = field(default_factory=lambda: LOSSES[DEFAULT_LOSS])
@@ -33,11 +34,19 @@ class Recipe:
     critiqued_count: int = 32
     moved_count: int = 160
     redrawn_ratio: float = 0.5
-    learning_rate: float = 3e-3
+    learning_rates: tuple[float, ...] = (3e-3, 1e-3)
 
 
-PAPER_RECIPE = Recipe(ordinary_count=128, critiqued_count=128, moved_count=0, learning_rate=1e-3)
+PAPER_RECIPE = Recipe(ordinary_count=128, critiqued_count=128, moved_count=0, learning_rates=(1e-3,))
 """The paper's mixed batch, half ordinary and half critiqued, nothing moved: what ours is compared with."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What differs between nets and is found by trials: Adam's first learning rate, and λ, the weight of the penalty."""
+
+    learning_rate: float
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -53,31 +62,37 @@ def fine_tune(
     start: PreTrainedModel,
     ordinary: Pictures,
     critiqued: Pictures,
-    strength: float,
+    recipe: Recipe,
+    setting: Setting,
+    shares: torch.Tensor,
     step_count: int,
     seed: int,
-    recipe: Recipe,
 ) -> Iterator[Snapshot]:
-    """Cross-entropy on a mixed batch plus `strength` times the penalty on its critiqued pictures; ten snapshots, the last at the end.
+    """Cross-entropy on a mixed batch plus the setting's strength times the penalty on its critiqued pictures; ten snapshots, the last at the end.
 
-    Starts from a copy of `start`, never from scratch. The model stays in eval mode, so batch statistics and dropout do not move.
+    The cross-entropy weighs the classes so that they count in the `shares` (class,) given: regions lie on the pictures of some classes more than
+    of others, and a batch full of one class would make it win where a model is unsure.
+
+    Starts from a copy of `start`, never from scratch. The model stays in eval mode, so batch statistics and dropout do not move; the
+    learning rate falls to zero along a cosine.
     Deterministic on CPU for the same inputs and seed.
 
-    Source: LVLM-VA (arXiv 2512.21985), mixed batches in a fixed share; the moved regions are ours (`BatchDraw`).
+    Source: LVLM-VA (arXiv 2512.21985), mixed batches in a fixed share; the moved regions (`BatchDraw`) and the weights are ours.
 
     Raises: ValueError when no picture of `critiqued` has a region.
     """
     model = copy.deepcopy(start).eval()
-    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), setting.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, step_count)
     draw = BatchDraw(ordinary, critiqued, recipe, torch.Generator().manual_seed(seed))
+    class_weights = weigh_classes(shares, draw.expect_labels(len(shares)))
     every = max(1, step_count // SNAPSHOT_COUNT)
     for step in range(1, step_count + 1):
         free, masked = draw()
         optimizer.zero_grad()
         # Penalties may be differentiated twice, and of torch's attention kernels only this one can be.
         with sdpa_kernel(SDPBackend.MATH):
-            loss = _loss(model, free, masked, strength, recipe.loss, draw.generator)
+            loss = _loss(model, free, masked, setting.strength, recipe.loss, class_weights, draw.generator)
             loss.backward()
         optimizer.step()
         schedule.step()
@@ -101,6 +116,7 @@ class BatchDraw:
             raise ValueError("critiqued: expected pictures with masks")
         self._ordinary, self._critiqued, self._recipe = ordinary, critiqued, recipe
         self._receivers, self._other_critiqued = EveryClass(ordinary.labels), OtherClass(critiqued.labels)
+        self._cleared_count = round(CLEARED_RATIO * recipe.moved_count)
         self._darkest, self._brightest = (
             bound(ordinary.pixels, dim=(0, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax)
         )
@@ -109,14 +125,25 @@ class BatchDraw:
     def __call__(self) -> tuple[Pictures, Pictures]:
         """Pictures whose cross-entropy counts, and critiqued ones whose penalty counts too."""
         free = [self._ordinary.take(self._draw(len(self._ordinary), self._recipe.ordinary_count))]
-        cleared_count = round(CLEARED_RATIO * self._recipe.moved_count)
         if self._recipe.moved_count:
-            free += [self._carry(self._recipe.moved_count - cleared_count), self._clear(cleared_count)]
+            free += [self._carry(self._recipe.moved_count - self._cleared_count), self._clear(self._cleared_count)]
         masked = self._draw_with_region(self._recipe.critiqued_count)
         pixels, labels = (
             torch.cat(parts) for parts in zip(*((part.pixels, part.labels) for part in free), strict=True)
         )
         return Pictures(pixels, labels), masked
+
+    def expect_labels(self, class_count: int) -> torch.Tensor:
+        """How many pictures of each class (class_count,) a batch has, expected over draws."""
+        recipe, cleared_count = self._recipe, self._cleared_count
+        of_ordinary = self._ordinary.labels.bincount(minlength=class_count)
+        of_critiqued = self._critiqued.labels[self._with_region].bincount(minlength=class_count)
+        is_there = (of_ordinary > 0).float()
+        return (
+            recipe.ordinary_count * of_ordinary / of_ordinary.sum()
+            + (recipe.moved_count - cleared_count) * is_there / is_there.sum()
+            + (recipe.critiqued_count + cleared_count) * of_critiqued / of_critiqued.sum()
+        )
 
     def _carry(self, count: int) -> Pictures:
         """Training pictures with a region of another picture."""
@@ -153,11 +180,12 @@ def _loss(
     masked: Pictures,
     strength: float,
     loss: AlignmentLoss,
+    class_weights: torch.Tensor,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    free_logits = model(pixel_values=free.pixels).logits
-    if not len(masked):
-        return nn.functional.cross_entropy(free_logits, free.labels)
-    penalised = loss(model, masked, generator)
-    logits = torch.cat((free_logits, penalised.logits))
-    return nn.functional.cross_entropy(logits, torch.cat((free.labels, masked.labels))) + strength * penalised.penalty
+    logits, labels, penalty = model(pixel_values=free.pixels).logits, free.labels, 0.0
+    if len(masked):
+        penalised = loss(model, masked, generator)
+        logits, labels = torch.cat((logits, penalised.logits)), torch.cat((labels, masked.labels))
+        penalty = penalised.penalty
+    return nn.functional.cross_entropy(logits, labels, class_weights) + strength * penalty

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from services.trainer.domain.alignment import (
     steps_for,
 )
 from services.trainer.domain.evidence import Evidence, predict
-from services.trainer.domain.fine_tuning import PAPER_RECIPE, BatchDraw, Recipe, fine_tune
+from services.trainer.domain.fine_tuning import PAPER_RECIPE, BatchDraw, Recipe, Setting, Snapshot, fine_tune
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take, train_shortcut
@@ -32,6 +33,12 @@ STEPS = 300
 
 def _accuracy(model: torch.nn.Module, pictures: Pictures) -> float:
     return float((predict(model, pictures.pixels) == pictures.labels).float().mean())
+
+
+def _fine_tune(parts: dict, strength: float, step_count: int, recipe: Recipe | None = None) -> Iterator[Snapshot]:
+    shares = torch.full((CLASSES,), 1 / CLASSES)
+    pictures = (parts[name] for name in ("start", "train", "critiqued"))
+    return fine_tune(*pictures, recipe or Recipe(), Setting(3e-3, strength), shares, step_count, 0)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +70,19 @@ def test_align_improves_what_it_measures_and_says_what_it_tried(parts: dict, ali
     assert aligned.chosen.evidence.swap_accuracy > aligned.before.swap_accuracy
     assert aligned.chosen.evidence.flip_rate < aligned.before.flip_rate
     assert aligned.chosen.evidence.reliance < aligned.before.reliance
-    tried = [trial.strength for trial in aligned.trials]
-    assert tried == list_strengths(parts["start"], parts["critiqued"], Recipe(), 0)[: len(tried)]
-    assert aligned.chosen.strength in tried
+    strengths = list_strengths(parts["start"], parts["critiqued"], Recipe(), 0)
+    rates, climb = aligned.trials[:2], aligned.trials[2:]
+    assert [trial.setting for trial in rates] == [Setting(rate, strengths[0]) for rate in Recipe().learning_rates]
+    assert [trial.setting.strength for trial in climb] == strengths[1 : 1 + len(climb)]
+    assert {trial.setting.learning_rate for trial in climb} == {aligned.chosen.setting.learning_rate}
+    assert aligned.chosen.setting in [trial.setting for trial in aligned.trials]
+
+
+def test_the_better_learning_rate_is_taken(parts: dict):
+    recipe = Recipe(learning_rates=(1e-6, 1e-2), critiqued_count=0)
+    result = align(**parts, step_count=STEPS, seed=0, recipe=recipe)
+    assert [trial.setting.learning_rate for trial in result.trials] == [1e-6, 1e-2]
+    assert result.chosen.setting.learning_rate == 1e-2
 
 
 def test_the_last_snapshot_of_those_that_are_alike_is_kept(aligned: Alignment):
@@ -135,9 +152,9 @@ def test_strengths_ask_the_same_of_a_model_whose_inputs_are_larger(parts: dict):
     )
 
 
-def test_without_a_penalty_there_is_no_strength_to_try(parts: dict):
-    result = align(**parts, step_count=20, seed=0, recipe=Recipe(critiqued_count=0))
-    assert (result.trials, result.chosen.strength) == ((), 0.0)
+def test_without_a_penalty_and_with_one_rate_there_is_nothing_to_try(parts: dict):
+    result = align(**parts, step_count=20, seed=0, recipe=Recipe(critiqued_count=0, learning_rates=(1e-3,)))
+    assert (result.trials, result.chosen.setting) == ((), Setting(1e-3, 0.0))
 
 
 def test_regions_found_in_one_class_make_the_model_right_in_the_others_too(parts: dict):
@@ -145,7 +162,7 @@ def test_regions_found_in_one_class_make_the_model_right_in_the_others_too(parts
     one_class = dataclasses.replace(critiqued, masks=critiqued.masks & (critiqued.labels == 0)[:, None, None])
     lying = make_pictures(300, seed=2, is_lying=True)
     others = lying.labels != 0
-    *_, last = fine_tune(parts["start"], parts["train"], one_class, 1e-2, STEPS, 0, Recipe())
+    *_, last = _fine_tune(parts | {"critiqued": one_class}, 1e-2, STEPS)
     before, after = (
         float((predict(model, lying.pixels) == lying.labels)[others].float().mean())
         for model in (parts["start"], last.model)
@@ -167,7 +184,8 @@ def test_fine_tuning_takes_a_vision_transformer():
         id2label={index: name for name, index in names.items()},
     )
     pictures = make_pictures(20, seed=0)
-    snapshot = next(fine_tune(ViTForImageClassification(config), pictures, pictures, 1e-2, 1, 0, Recipe()))
+    start = ViTForImageClassification(config)
+    snapshot = next(_fine_tune({"start": start, "train": pictures, "critiqued": pictures}, 1e-2, 1))
     assert snapshot.loss > 0
 
 
@@ -181,10 +199,10 @@ def test_align_reports_steps_over_trials_and_the_full_run(parts: dict):
 
 
 def test_snapshots_are_ten_and_the_last_is_the_end(parts: dict):
-    steps = [s.step for s in fine_tune(parts["start"], parts["train"], parts["critiqued"], 0.0, 47, 0, PAPER_RECIPE)]
+    steps = [snapshot.step for snapshot in _fine_tune(parts, 0.0, 47, PAPER_RECIPE)]
     assert steps[-1] == 47
     assert len(steps) in (10, 11)
-    assert len(list(fine_tune(parts["start"], parts["train"], parts["critiqued"], 0.0, 3, 0, Recipe()))) == 3
+    assert len(list(_fine_tune(parts, 0.0, 3))) == 3
 
 
 def test_the_papers_batch_moves_nothing_and_ours_moves_regions_both_ways(parts: dict):
@@ -227,9 +245,17 @@ def test_redrawn_regions_keep_their_shape_and_stay_in_the_range_of_the_pictures(
 
 def test_fine_tuning_refuses_pictures_without_masks(parts: dict):
     with pytest.raises(ValueError, match="critiqued"):
-        next(fine_tune(parts["start"], parts["train"], parts["train"], 1e-3, 1, 0, Recipe()))
+        next(_fine_tune(parts | {"critiqued": parts["train"]}, 1e-3, 1))
 
 
 def test_steps_are_passes_over_the_set_but_never_too_few():
     assert steps_for(100, epochs=1) == LEAST_STEPS
     assert steps_for(128_000, epochs=2) == 2000
+
+
+def test_what_a_batch_is_expected_to_hold_is_what_it_holds(parts: dict):
+    critiqued = parts["critiqued"]
+    two_classes = dataclasses.replace(critiqued, masks=critiqued.masks & (critiqued.labels < 2)[:, None, None])
+    draw = BatchDraw(parts["train"], two_classes, Recipe(), torch.Generator().manual_seed(0))
+    drawn = torch.cat([part.labels for _ in range(100) for part in draw()]).bincount() / 100
+    assert draw.expect_labels(CLASSES).tolist() == pytest.approx(drawn.tolist(), rel=0.02)

@@ -1,0 +1,80 @@
+"""Fine-tuning keeps the shares of the classes that a model was trained for, whatever the data's are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from services.common.vision.nets import MlpConfig, MlpForImageClassification
+from services.trainer.domain.class_balance import learned_shares, restore_shares, weigh_classes
+from services.trainer.domain.evidence import predict_logits
+from services.trainer.domain.pictures import Pictures
+
+SIDE = 2
+
+
+def _make_pictures(count: int, signal: float, shares: tuple[float, float], seed: int = 0) -> Pictures:
+    """Noise of unit variance whose first pixel is raised by `signal` in the second class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.rand(count, generator=generator) < shares[1]).long()
+    pixels = torch.randn((count, 1, SIDE, SIDE), generator=generator)
+    pixels[:, 0, 0, 0] += signal * labels
+    return Pictures(pixels, labels)
+
+
+def _calibrated(signal: float, shares: tuple[float, float]) -> MlpForImageClassification:
+    """Bayes' rule for such pictures, where the classes come in `shares`."""
+    names = {0: "no", 1: "yes"}
+    model = MlpForImageClassification(
+        MlpConfig(image_size=SIDE, hidden_sizes=(2,), id2label=names, label2id={v: k for k, v in names.items()})
+    )
+    first, last = (module for module in model.modules() if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        first.weight[0, 0], first.weight[1, 0] = 1.0, -1.0  # relu(x) − relu(−x) = x
+        last.weight[1] = signal * torch.tensor([1.0, -1.0])
+        last.bias[1] = torch.log(torch.tensor(shares[1] / shares[0])) - signal**2 / 2
+    return model.eval()
+
+
+@pytest.mark.parametrize("trained_for", [(0.5, 0.5), (0.8, 0.2), (0.3, 0.7)])
+def test_the_shares_of_a_calibrated_models_training_are_found_on_other_shares(trained_for: tuple[float, float]):
+    model = _calibrated(1.0, trained_for)
+    validation = _make_pictures(20_000, 1.0, (0.8, 0.2))
+    assert learned_shares(model, validation).tolist() == pytest.approx(trained_for, abs=0.02)
+
+
+def test_a_model_that_is_always_right_leaves_the_shares_of_the_pictures():
+    model = _calibrated(30.0, (0.5, 0.5))
+    validation = _make_pictures(1000, 30.0, (0.8, 0.2))
+    shares = (validation.labels.bincount() / 1000).tolist()
+    assert learned_shares(model, validation).tolist() == pytest.approx(shares, abs=1e-3)
+
+
+def test_a_class_without_a_picture_does_no_harm():
+    validation = _make_pictures(1000, 1.0, (1.0, 0.0))
+    assert learned_shares(_calibrated(1.0, (0.5, 0.5)), validation).isfinite().all()
+
+
+def test_weights_turn_the_expected_counts_into_the_wanted_shares():
+    expected, wanted = torch.tensor([60.0, 30.0, 0.0]), torch.tensor([0.25, 0.5, 0.25])
+    weights = weigh_classes(wanted, expected)
+    counted = weights * expected / expected.sum()
+    assert counted.tolist() == pytest.approx([0.25, 0.5, 0.0])
+
+
+def test_shares_are_restored_by_the_bias_alone_and_the_model_given_stays_as_it_is():
+    model = _calibrated(1.0, (0.95, 0.05))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    validation = _make_pictures(20_000, 1.0, (0.8, 0.2))
+    restored = restore_shares(model, validation, torch.tensor([0.5, 0.5]))
+    changed = [name for name, value in restored.state_dict().items() if not torch.equal(value, before[name])]
+    assert len(changed) == 1
+    assert changed[0].endswith("bias")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    other = _make_pictures(20_000, 1.0, (0.5, 0.5), seed=1)
+    assert predict_logits(restored, other.pixels).softmax(dim=1).mean(dim=0).tolist() == pytest.approx(
+        [0.5, 0.5], abs=0.01
+    )
