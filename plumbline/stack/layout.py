@@ -76,7 +76,7 @@ class StackLayout:
         ]
 
     def _explainer_environment(self) -> dict[str, str]:
-        return {
+        return _chosen("EXPLAINER_") | {
             "EXPLAINER_LISTEN": self.explainer,
             "EXPLAINER_TRITON_ADDRESS": self.triton,
             "EXPLAINER_MODEL_REPOSITORY": str(self.models),
@@ -84,16 +84,11 @@ class StackLayout:
         }
 
     def _lvlm_environment(self) -> dict[str, str]:
-        # An engineer who runs `plumbline up` with LVLM_* set gets that engine; everything else has its default: nano.
-        chosen = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith("LVLM_") or name.upper() in _OUTWARD_VARIABLES
-        }
-        return chosen | {"LVLM_LISTEN": self.lvlm, "LVLM_BROKER_URL": self.broker_url}
+        outward = {name: value for name, value in os.environ.items() if name.upper() in _OUTWARD_VARIABLES}
+        return outward | _chosen("LVLM_") | {"LVLM_LISTEN": self.lvlm, "LVLM_BROKER_URL": self.broker_url}
 
     def _trainer_environment(self) -> dict[str, str]:
-        return {
+        return _chosen("TRAINER_") | {
             "TRAINER_LISTEN": self.trainer,
             "TRAINER_BROKER_URL": self.broker_url,
             "TRAINER_STORE_ROOT": str(self.store),
@@ -108,6 +103,11 @@ class StackLayout:
         return Command(
             "-".join([name, *arguments]), [sys.executable, "-P", "-m", f"services.{name}", *arguments], environment
         )
+
+
+def _chosen(prefix: str) -> dict[str, str]:
+    """Settings of a service that the engineer who runs `plumbline up` has set, an engine or a limit; the stack's own addresses and folders come over them."""
+    return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
 
 
 def _port(address: str) -> int:

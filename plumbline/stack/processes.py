@@ -33,7 +33,9 @@ class Child:
 
     command: Command
     process: subprocess.Popen[bytes]
-    start_count: int = 1
+    started_at: float = field(default_factory=time.monotonic)
+    quick_end_count: int = 0
+    """Ends one after the other, each soon after its start."""
 
 
 def start(command: Command, log_folder: Path) -> Child:

@@ -26,7 +26,9 @@ from plumbline.stack.layout import StackLayout
 from plumbline.stack.processes import Child, start, stop, tail
 
 READY_TIMEOUT_S = 120.0
-MAX_STARTS = 5
+MAX_QUICK_ENDS = 5
+STEADY_S = 10.0
+"""A process that lived so long was no bad start: only those that fall over again and again end the stack."""
 _POLL_S = 0.2
 
 log = logging.getLogger("plumbline.stack")
@@ -83,11 +85,15 @@ class Supervisor:
             if child.process.poll() is None:
                 continue
             log.warning("%s ended with %s", child.command.name, child.process.returncode)
-            if child.start_count >= MAX_STARTS:
-                raise RuntimeError(f"{child.command.name} ended {MAX_STARTS} times; see {self._layout.logs}")
+            is_quick = time.monotonic() - child.started_at < STEADY_S
+            quick_end_count = child.quick_end_count + 1 if is_quick else 0
+            if quick_end_count >= MAX_QUICK_ENDS:
+                raise RuntimeError(
+                    f"{child.command.name} ended {MAX_QUICK_ENDS} times within {STEADY_S:.0f} s of its start; see {self._layout.logs}"
+                )
             stop([child])
             self._children[index] = start(child.command, self._layout.logs)
-            self._children[index].start_count = child.start_count + 1
+            self._children[index].quick_end_count = quick_end_count
             self._publish()
 
     def _publish(self) -> None:

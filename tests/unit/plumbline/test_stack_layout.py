@@ -1,0 +1,22 @@
+"""Which settings the processes of a local stack get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plumbline.stack.layout import StackLayout
+
+
+def test_settings_of_the_environment_reach_their_service_but_not_over_the_stacks_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TRAINER_LEASE_S", "3")
+    monkeypatch.setenv("TRAINER_STORE_ROOT", "elsewhere")
+    monkeypatch.setenv("LVLM_ENGINE_URL", "http://127.0.0.1:1")
+    environments = {command.name: command.environment for command in StackLayout.on_free_ports(tmp_path).commands()}
+    assert environments["trainer-worker"]["TRAINER_LEASE_S"] == "3"
+    assert environments["trainer-worker"]["TRAINER_STORE_ROOT"] == str(tmp_path / "store")
+    assert environments["lvlm"]["LVLM_ENGINE_URL"] == "http://127.0.0.1:1"
+    assert "TRAINER_LEASE_S" not in environments["explainer"]
