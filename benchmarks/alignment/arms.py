@@ -23,9 +23,10 @@ from services.common.vision.critique import Verdict
 from services.explainer.domain.segmentation.segments import SegmentationOptions
 from services.trainer.domain.alignment import Alignment
 from services.trainer.domain.correction import correct_last_layer
+from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import compare_reliance, make_swaps, measure
 from services.trainer.domain.fine_tuning import PAPER_RECIPE, Recipe
-from services.trainer.domain.gate import Criteria, decide
+from services.trainer.domain.gate import decide
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.selection import Selection
 

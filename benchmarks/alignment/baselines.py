@@ -24,9 +24,9 @@ from benchmarks.alignment.problem import LabelledPictures, Problem
 from services.trainer.domain.alignment import PROBE_RATIO
 from services.trainer.domain.class_balance import learned_shares, weigh_classes
 from services.trainer.domain.correction import features_before
+from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import predict
 from services.trainer.domain.fine_tuning import SNAPSHOT_COUNT, Recipe, Snapshot
-from services.trainer.domain.gate import Criteria
 from services.trainer.domain.last_layer import last_layer
 from services.trainer.domain.pictures import Pictures
 

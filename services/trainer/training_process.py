@@ -37,7 +37,7 @@ from services.trainer.adapters.job_record import JobRecord, bundle_path
 from services.trainer.domain.alignment import Alignment, NothingToSwap, align, steps_for
 from services.trainer.domain.evidence import compare_reliance
 from services.trainer.domain.fine_tuning import Recipe
-from services.trainer.domain.gate import Criteria, Decision, decide
+from services.trainer.domain.gate import Decision, decide
 from services.trainer.domain.job import AlignmentRequest, Job
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
@@ -110,13 +110,14 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
             job.request.seed,
             _print_progress,
             recipe=make_recipe(job.request),
+            criteria=job.request.criteria,
         )
     except NothingToSwap:
         # The gate would have to refuse whatever came of the training, so it was spared.
         return metrics | _refuse(
             "no held-out picture has a spurious segment that could be moved to another class: nothing to measure by"
         )
-    decision = decide(result.before, result.chosen.evidence, Criteria())
+    decision = decide(result.before, result.chosen.evidence, job.request.criteria)
     by_verdict = {
         verdict.value: replace(held_out, masks=stack_masks(held_out_critiques, verdict, held_out.masks.shape[1:]))
         for verdict in (Verdict.SPURIOUS, Verdict.CORE, Verdict.UNSURE)
@@ -127,7 +128,7 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
         "evidence_by_verdict": compare_reliance(bundle.model, result.model, by_verdict, validation.pixels.mean(dim=0)),
         "chosen": asdict(result.chosen.setting) | {"step": result.chosen.step},
         "trials": [asdict(trial) for trial in result.trials],
-        "criteria": asdict(Criteria()),
+        "criteria": asdict(job.request.criteria),
         "decision": decision.as_dict(),
     }
     return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques)}

@@ -12,9 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from services.trainer.domain.class_balance import learned_shares, restore_shares
+from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import Evidence, Swaps, make_swaps, measure
 from services.trainer.domain.fine_tuning import Recipe, Setting, Snapshot, fine_tune
-from services.trainer.domain.gate import Criteria, decide, keeps_accuracy
+from services.trainer.domain.gate import decide, keeps_accuracy
 from services.trainer.domain.pictures import Pictures
 
 STRENGTH_STEPS = 3
@@ -66,12 +67,13 @@ def align(
     seed: int,
     on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
     recipe: Recipe | None = None,
+    criteria: Criteria | None = None,
 ) -> Alignment:
     """Fine-tune `start` with `critiqued` in the setting that short trials choose; keep the best snapshot.
 
     `critiqued` are training pictures; `held_out` are validation pictures, whose masks come from the same judge and never train. In both a
     mask may be empty. First the recipe's learning rates are tried at the weakest of `list_strengths`, then, at the best of them, the other strengths
-    until what they come to is worse than before. Trials and snapshots are ranked alike: what the gate would accept first, then swap accuracy on
+    until what they come to is worse than before. Trials and snapshots are ranked alike: what the gate would accept by `criteria` first, then swap accuracy on
     `held_out`. Of those within one standard error of the best the weakest strength is taken and the last snapshot, whose learning rate is
     the lowest. All are measured with their classes in the shares that `start` was trained for (`class_balance`). Nothing here sees a
     group label or a test picture.
@@ -88,7 +90,7 @@ def align(
     if swaps is None:
         raise NothingToSwap("held_out: expected pictures of two classes with masks")
     strengths = list_strengths(start, critiqued, recipe, seed)
-    runs = _Runs(start, train, critiqued, validation, held_out, swaps, recipe, seed, on_step)
+    runs = _Runs(start, train, critiqued, validation, held_out, swaps, recipe, criteria or Criteria(), seed, on_step)
     trials, setting = _try_settings(runs, recipe.learning_rates, strengths, step_count)
     highest, kept = None, None
     for trial, model in runs.run(setting, step_count):
@@ -111,13 +113,14 @@ class _Runs:
         held_out: Pictures,
         swaps: Swaps,
         recipe: Recipe,
+        criteria: Criteria,
         seed: int,
         on_step: Callable[[int, int, float], None],
     ) -> None:
         self._shares = learned_shares(start, validation)
         self._measure = partial(measure, validation=validation, held_out=held_out, swaps=swaps)
         self._fine_tune = partial(fine_tune, start, train, critiqued, recipe, shares=self._shares, seed=seed)
-        self._validation, self._on_step = validation, on_step
+        self._validation, self._criteria, self._on_step = validation, criteria, on_step
         self._done = 0
         self.before = self._measure(start)
 
@@ -133,7 +136,7 @@ class _Runs:
 
     def rank(self, trial: Trial) -> Rank:
         """`_rank` against the model that all start from."""
-        return _rank(trial.evidence, self.before)
+        return _rank(trial.evidence, self.before, self._criteria)
 
     def _descend(self, setting: Setting, step_count: int, steps_after: int) -> Iterator[Snapshot]:
         total = self._done + step_count + steps_after
@@ -204,8 +207,7 @@ def list_strengths(start: PreTrainedModel, critiqued: Pictures, recipe: Recipe, 
     return [first * 10**power for power in range(STRENGTH_STEPS)]
 
 
-def _rank(evidence: Evidence, before: Evidence) -> Rank:
+def _rank(evidence: Evidence, before: Evidence, criteria: Criteria) -> Rank:
     """Higher is better: what the gate would accept first, then what keeps as much accuracy as the gate asks for, then swap accuracy."""
-    criteria = Criteria()
     is_accepted = decide(before, evidence, criteria).is_accepted
     return is_accepted, keeps_accuracy(before, evidence, criteria), evidence.swap_accuracy

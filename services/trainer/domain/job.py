@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.runtime.errors import WrongState
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.typed_rules import MaskSource, TypedRule
+from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.selection import Selection
 
 
@@ -84,6 +85,7 @@ class AlignmentRequest(BaseModel):
     typed_rules: tuple[TypedRule, ...] = ()
     loss: Loss = Loss.RRR
     selection: Selection = Selection.LOW_ENTROPY_PER_CLASS
+    criteria: Criteria = Criteria()
 
 
 class JobEvent(BaseModel):

@@ -22,6 +22,7 @@ from services.trainer.domain.alignment import (
     list_strengths,
     steps_for,
 )
+from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import Evidence, predict
 from services.trainer.domain.fine_tuning import PAPER_RECIPE, BatchDraw, Recipe, Setting, Snapshot, fine_tune
 from services.trainer.domain.losses import LOSSES
@@ -124,8 +125,17 @@ def test_what_the_gate_would_accept_comes_before_what_it_would_not_and_then_swap
 ):
     before = Evidence(accuracy=0.97, class_accuracy=(1.0, 1.0), swap_accuracy=0.4, flip_rate=0.6, swap_count=9)
     after = Evidence(accuracy=0.96, class_accuracy=(0.96, 1.0), swap_accuracy=0.9, flip_rate=0.1, swap_count=9)
-    first, second = (_rank(dataclasses.replace(after, **change), before) for change in (better, worse))
+    first, second = (_rank(dataclasses.replace(after, **change), before, Criteria()) for change in (better, worse))
     assert first > second
+
+
+def test_snapshots_are_ranked_by_what_the_job_asks_for():
+    before = Evidence(accuracy=0.97, class_accuracy=(1.0, 1.0), swap_accuracy=0.4, flip_rate=0.6, swap_count=9)
+    bold = dataclasses.replace(before, swap_accuracy=0.9, flip_rate=0.1, class_accuracy=(0.85, 1.0))
+    careful = dataclasses.replace(bold, swap_accuracy=0.8, class_accuracy=(0.95, 1.0))
+    asked = Criteria(min_class_accuracy=0.9)
+    assert _rank(bold, before, Criteria()) > _rank(careful, before, Criteria())
+    assert _rank(bold, before, asked) < _rank(careful, before, asked)
 
 
 @pytest.mark.parametrize("name", LOSSES)

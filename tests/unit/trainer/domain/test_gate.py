@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import Evidence
-from services.trainer.domain.gate import Criteria, allow_drop, decide
+from services.trainer.domain.gate import allow_drop, decide
 
 BEFORE = Evidence(accuracy=0.98, class_accuracy=(1.0, 0.96), swap_accuracy=0.4, flip_rate=0.6, swap_count=200)
 BETTER = Evidence(accuracy=0.97, class_accuracy=(0.97, 0.97), swap_accuracy=0.9, flip_rate=0.05, swap_count=200)
@@ -66,3 +67,35 @@ def test_the_more_decisions_rested_on_the_shortcut_the_more_accuracy_may_go_with
     flip_rate: float | None, allowed: float
 ):
     assert allow_drop(replace(BEFORE, flip_rate=flip_rate), Criteria()) == pytest.approx(allowed)
+
+
+@pytest.mark.parametrize(
+    ("asked", "missed"),
+    [
+        ({"min_class_accuracy": 0.97}, []),
+        ({"min_class_accuracy": 0.98}, ["no class is worse than 0.98"]),
+        ({"min_reliance_drop": 0.3}, []),
+        ({"min_reliance_drop": 0.31}, ["the part of the decision in criticised regions falls by at least 0.31"]),
+        ({"max_class_accuracy_drop": 0.02}, ["no class falls by more than 0.02"]),
+        ({"min_swap_accuracy_gain": 0.6}, ["accuracy under swapped regions rises by at least 0.6"]),
+    ],
+)
+def test_gate_refuses_what_the_job_asked_for_and_did_not_get(asked: dict, missed: list[str]):
+    before, after = replace(BEFORE, reliance=0.5), replace(BETTER, reliance=0.2)
+    decision = decide(before, after, Criteria(**asked))
+    assert [check.criterion for check in decision.checks if not check.is_met] == missed
+
+
+@pytest.mark.parametrize(("rise", "is_accepted"), [(0.0, False), (0.1, True)])
+def test_gate_lets_the_flip_rate_rise_as_far_as_the_job_says(rise: float, is_accepted: bool):
+    decision = decide(BEFORE, replace(BETTER, flip_rate=0.7), Criteria(max_flip_rate_rise=rise))
+    assert decision.is_accepted == is_accepted
+
+
+def test_gate_does_not_take_an_unmeasured_reliance_for_one_that_fell():
+    assert not decide(BEFORE, BETTER, Criteria(min_reliance_drop=0.0)).is_accepted
+
+
+def test_gate_names_the_worst_class_with_what_it_was_before():
+    check = decide(BEFORE, replace(BETTER, class_accuracy=(0.9, 0.95)), Criteria(min_class_accuracy=0.92)).checks[2]
+    assert (check.before, check.after, check.is_met) == (1.0, 0.9, False)
