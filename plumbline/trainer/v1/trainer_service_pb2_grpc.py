@@ -60,10 +60,40 @@ class TrainerServiceStub:
                 request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListCritiquesRequest.SerializeToString,
                 response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListCritiquesResponse.FromString,
                 _registered_method=True)
+        self.ListPictures = channel.unary_unary(
+                '/plumbline.trainer.v1.TrainerService/ListPictures',
+                request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListPicturesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListPicturesResponse.FromString,
+                _registered_method=True)
+        self.PushCritiques = channel.unary_unary(
+                '/plumbline.trainer.v1.TrainerService/PushCritiques',
+                request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.PushCritiquesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.PushCritiquesResponse.FromString,
+                _registered_method=True)
+        self.ReviewCritiques = channel.unary_unary(
+                '/plumbline.trainer.v1.TrainerService/ReviewCritiques',
+                request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ReviewCritiquesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ReviewCritiquesResponse.FromString,
+                _registered_method=True)
+        self.FinishReview = channel.unary_unary(
+                '/plumbline.trainer.v1.TrainerService/FinishReview',
+                request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.FinishReviewRequest.SerializeToString,
+                response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.FinishReviewResponse.FromString,
+                _registered_method=True)
         self.CancelAlignment = channel.unary_unary(
                 '/plumbline.trainer.v1.TrainerService/CancelAlignment',
                 request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelAlignmentRequest.SerializeToString,
                 response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelAlignmentResponse.FromString,
+                _registered_method=True)
+        self.RetryAlignment = channel.unary_unary(
+                '/plumbline.trainer.v1.TrainerService/RetryAlignment',
+                request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RetryAlignmentRequest.SerializeToString,
+                response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RetryAlignmentResponse.FromString,
+                _registered_method=True)
+        self.RecoverAlignments = channel.unary_unary(
+                '/plumbline.trainer.v1.TrainerService/RecoverAlignments',
+                request_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RecoverAlignmentsRequest.SerializeToString,
+                response_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RecoverAlignmentsResponse.FromString,
                 _registered_method=True)
 
 
@@ -106,8 +136,53 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPictures(self, request, context):
+        """Lists the pictures that a job has chosen to have critiqued, with or without a critique, by digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushCritiques(self, request, context):
+        """Takes critiques that a person or a tool made, just as the queue does: a bad one is set aside with its reason, the rest goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReviewCritiques(self, request, context):
+        """Keeps what a person decides of critiques, all of it or nothing. The latest decision on a picture counts. FAILED_PRECONDITION unless the job
+        is AWAITING_REVIEW and its review is not finished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishReview(self, request, context):
+        """Ends the review and sends the job to training. Again, it changes nothing. FAILED_PRECONDITION when the job does not await a review.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelAlignment(self, request, context):
         """Cancels a job. One that is EVALUATING or has ended is FAILED_PRECONDITION: its challenger may be served already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryAlignment(self, request, context):
+        """Files a new job with the request of one that is FAILED, CANCELLED or REJECTED; any other is FAILED_PRECONDITION, and so is one whose model
+        is not the champion any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecoverAlignments(self, request, context):
+        """Puts the jobs back in the queue that have not ended and that nobody works on, now instead of when a worker next looks: for after
+        the broker lost its messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,10 +216,40 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListCritiquesRequest.FromString,
                     response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListCritiquesResponse.SerializeToString,
             ),
+            'ListPictures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPictures,
+                    request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListPicturesRequest.FromString,
+                    response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListPicturesResponse.SerializeToString,
+            ),
+            'PushCritiques': grpc.unary_unary_rpc_method_handler(
+                    servicer.PushCritiques,
+                    request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.PushCritiquesRequest.FromString,
+                    response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.PushCritiquesResponse.SerializeToString,
+            ),
+            'ReviewCritiques': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReviewCritiques,
+                    request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ReviewCritiquesRequest.FromString,
+                    response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ReviewCritiquesResponse.SerializeToString,
+            ),
+            'FinishReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishReview,
+                    request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.FinishReviewRequest.FromString,
+                    response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.FinishReviewResponse.SerializeToString,
+            ),
             'CancelAlignment': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelAlignment,
                     request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelAlignmentRequest.FromString,
                     response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelAlignmentResponse.SerializeToString,
+            ),
+            'RetryAlignment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryAlignment,
+                    request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RetryAlignmentRequest.FromString,
+                    response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RetryAlignmentResponse.SerializeToString,
+            ),
+            'RecoverAlignments': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecoverAlignments,
+                    request_deserializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RecoverAlignmentsRequest.FromString,
+                    response_serializer=plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RecoverAlignmentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -294,6 +399,114 @@ class TrainerService:
             _registered_method=True)
 
     @staticmethod
+    def ListPictures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.trainer.v1.TrainerService/ListPictures',
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListPicturesRequest.SerializeToString,
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ListPicturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushCritiques(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.trainer.v1.TrainerService/PushCritiques',
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.PushCritiquesRequest.SerializeToString,
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.PushCritiquesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReviewCritiques(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.trainer.v1.TrainerService/ReviewCritiques',
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ReviewCritiquesRequest.SerializeToString,
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.ReviewCritiquesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.trainer.v1.TrainerService/FinishReview',
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.FinishReviewRequest.SerializeToString,
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.FinishReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelAlignment(request,
             target,
             options=(),
@@ -310,6 +523,60 @@ class TrainerService:
             '/plumbline.trainer.v1.TrainerService/CancelAlignment',
             plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelAlignmentRequest.SerializeToString,
             plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelAlignmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryAlignment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.trainer.v1.TrainerService/RetryAlignment',
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RetryAlignmentRequest.SerializeToString,
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RetryAlignmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecoverAlignments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.trainer.v1.TrainerService/RecoverAlignments',
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RecoverAlignmentsRequest.SerializeToString,
+            plumbline_dot_trainer_dot_v1_dot_trainer__service__pb2.RecoverAlignmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,
