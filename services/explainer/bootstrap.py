@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import grpc
 import torch
@@ -11,13 +10,16 @@ import transformers
 
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.server import serve
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.adapters.triton_classifier import TritonClassifier
 from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.explaining import Explaining
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.reconciling import keep_reconciled
+from services.explainer.handlers.rolling_back import RollingBack
 from services.explainer.servicer import SERVICE, ExplainerServicer
 from services.explainer.settings import ExplainerSettings
 
@@ -28,9 +30,13 @@ async def run(settings: ExplainerSettings) -> None:
     torch.set_num_threads(settings.segmentation_threads)
     classifier = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
     repository = TritonRepository(settings.model_repository, settings.is_gpu)
+    store = ArtifactStore(settings.store_root)
+    announcing = Announcing(AuditLog(store), repository)
+    publishing = Publishing(classifier, repository, store, announcing, settings.publish_timeout_s)
     servicer = ExplainerServicer(
         Explaining(classifier, repository),
-        Publishing(classifier, repository, ArtifactStore(settings.store_root), settings.publish_timeout_s),
+        publishing,
+        RollingBack(repository, publishing),
         classifier,
         repository,
         ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
@@ -40,13 +46,16 @@ async def run(settings: ExplainerSettings) -> None:
     def register(server: grpc.aio.Server) -> None:
         rpc.add_ExplainerServiceServicer_to_server(servicer, server)
 
-    reconciler = asyncio.create_task(keep_reconciled(classifier, repository, settings.reconcile_interval_s))
+    keepers = [
+        asyncio.create_task(keep_reconciled(classifier, repository, settings.reconcile_interval_s)),
+        asyncio.create_task(keep_settled(announcing, repository, settings.reconcile_interval_s)),
+    ]
     try:
         await serve(settings, [SERVICE], register)
     finally:
         try:
-            reconciler.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reconciler
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
         finally:
             await classifier.close()

@@ -23,6 +23,18 @@ class ServedVersion:
     preprocessor: Preprocessor
     provenance: dict[str, Any]
     publication_key: str
+    repeats_version: int = 0
+    """The version whose weights a rollback served again as this one; 0 when it is none."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """How a version comes to be served: the `key` that names it, who asked, and for a rollback why and which version it repeats."""
+
+    key: str
+    caller: str = ""
+    reason: str = ""
+    repeats_version: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,13 @@ class ModelRepository(Protocol):
     def set_champion(self, name: str, version: int) -> None:
         """Move the pointer, atomically."""
 
-    def add_version(self, name: str, bundle: Path, publication_key: str) -> ServedVersion:
+    def highest(self, name: str) -> int:
+        """The highest number that a version of the model ever had, the removed ones counted; 0 when there was none."""
+
+    def bundle(self, name: str, version: int) -> Path:
+        """The folder of a version's bundle."""
+
+    def add_version(self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0) -> ServedVersion:
         """Copy a bundle in as the next version, all of it or nothing. No number is used twice, removed ones neither."""
 
     def remove_version(self, name: str, version: int) -> None:

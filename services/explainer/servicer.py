@@ -14,6 +14,7 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common import wire
+from services.common.runtime.callers import read_caller
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
@@ -23,6 +24,7 @@ from services.explainer.handlers.decoding import decode_pictures
 from services.explainer.handlers.explaining import Explaining, ExplainOptions, PictureExplanation, Prediction
 from services.explainer.handlers.listing import list_versions
 from services.explainer.handlers.publishing import Publishing
+from services.explainer.handlers.rolling_back import RollingBack
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExplainerService"].full_name
@@ -39,6 +41,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self,
         explaining: Explaining,
         publishing: Publishing,
+        rolling_back: RollingBack,
         classifier: Classifier,
         repository: ModelRepository,
         limits: ImageLimits,
@@ -46,6 +49,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
     ) -> None:
         self._explaining = explaining
         self._publishing = publishing
+        self._rolling_back = rolling_back
         self._classifier = classifier
         self._repository = repository
         self._limits = limits
@@ -79,6 +83,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
                     is_ready=entry.is_ready,
                     labels=entry.served.labels,
                     provenance_json=json.dumps(entry.served.provenance),
+                    repeats_version=entry.served.repeats_version,
                 )
                 for entry in listed
             ]
@@ -88,9 +93,26 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self, request: pb.PublishModelRequest, context: grpc.aio.ServicerContext
     ) -> pb.PublishModelResponse:
         served = await self._publishing.publish(
-            request.name, request.bundle_path, request.expected_champion_version, request.idempotency_key
+            request.name,
+            request.bundle_path,
+            request.expected_champion_version,
+            request.idempotency_key,
+            read_caller(context),
         )
         return pb.PublishModelResponse(model=_model(served))
+
+    async def RollBackModel(
+        self, request: pb.RollBackModelRequest, context: grpc.aio.ServicerContext
+    ) -> pb.RollBackModelResponse:
+        served = await self._rolling_back.roll_back(
+            request.name,
+            request.version,
+            request.expected_champion_version,
+            request.reason,
+            request.idempotency_key,
+            read_caller(context),
+        )
+        return pb.RollBackModelResponse(model=_model(served), repeats_version=served.repeats_version)
 
     async def _read_pictures(self, images: Sequence[vision_pb2.Image], most: int, budget: Budget) -> list[np.ndarray]:
         if not 1 <= len(images) <= most:

@@ -100,18 +100,20 @@ class ListModelsRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ServedModel(_message.Message):
-    __slots__ = ("model", "is_champion", "is_ready", "labels", "provenance_json")
+    __slots__ = ("model", "is_champion", "is_ready", "labels", "provenance_json", "repeats_version")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IS_CHAMPION_FIELD_NUMBER: _ClassVar[int]
     IS_READY_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_JSON_FIELD_NUMBER: _ClassVar[int]
+    REPEATS_VERSION_FIELD_NUMBER: _ClassVar[int]
     model: _vision_pb2.ModelVersion
     is_champion: bool
     is_ready: bool
     labels: _containers.RepeatedScalarFieldContainer[str]
     provenance_json: str
-    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., is_champion: _Optional[bool] = ..., is_ready: _Optional[bool] = ..., labels: _Optional[_Iterable[str]] = ..., provenance_json: _Optional[str] = ...) -> None: ...
+    repeats_version: int
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., is_champion: _Optional[bool] = ..., is_ready: _Optional[bool] = ..., labels: _Optional[_Iterable[str]] = ..., provenance_json: _Optional[str] = ..., repeats_version: _Optional[int] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)
@@ -136,3 +138,25 @@ class PublishModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     model: _vision_pb2.ModelVersion
     def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ...) -> None: ...
+
+class RollBackModelRequest(_message.Message):
+    __slots__ = ("name", "version", "expected_champion_version", "reason", "idempotency_key")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    expected_champion_version: int
+    reason: str
+    idempotency_key: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., expected_champion_version: _Optional[int] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class RollBackModelResponse(_message.Message):
+    __slots__ = ("model", "repeats_version")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REPEATS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    repeats_version: int
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., repeats_version: _Optional[int] = ...) -> None: ...

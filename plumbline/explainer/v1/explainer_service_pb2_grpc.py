@@ -55,6 +55,11 @@ class ExplainerServiceStub:
                 request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelRequest.SerializeToString,
                 response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelResponse.FromString,
                 _registered_method=True)
+        self.RollBackModel = channel.unary_unary(
+                '/plumbline.explainer.v1.ExplainerService/RollBackModel',
+                request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelRequest.SerializeToString,
+                response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelResponse.FromString,
+                _registered_method=True)
 
 
 class ExplainerServiceServicer:
@@ -89,6 +94,13 @@ class ExplainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollBackModel(self, request, context):
+        """Serves an older version's weights again as the next version and makes it the champion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExplainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_ExplainerServiceServicer_to_server(servicer, server):
                     servicer.PublishModel,
                     request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelRequest.FromString,
                     response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelResponse.SerializeToString,
+            ),
+            'RollBackModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackModel,
+                    request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelRequest.FromString,
+                    response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class ExplainerService:
             '/plumbline.explainer.v1.ExplainerService/PublishModel',
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelRequest.SerializeToString,
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.explainer.v1.ExplainerService/RollBackModel',
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelRequest.SerializeToString,
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

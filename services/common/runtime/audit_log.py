@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +25,7 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, NotFound, Unavailable
 
 MAX_REASON_LENGTH = 1000
+MAX_NAME_LENGTH = 128
 _FOLDER = "audit"
 _KEYS = f"{_FOLDER}/keys"
 _MAX_TRIES = 100
@@ -56,6 +58,18 @@ class Lineage(BaseModel):
     critiques_digest: str = ""
     data_digest: str = ""
     code_version: str = ""
+
+    @classmethod
+    def of_bundle(cls, digest: str, provenance: Mapping[str, Any]) -> Lineage:
+        """Of the bundle with this digest, by its `plumbline.json`, which may come from anybody: what is no short text is left out."""
+        parent = provenance.get("parent")
+        told = {
+            "parent_digest": parent.get("digest") if isinstance(parent, Mapping) else None,
+            **{
+                name: provenance.get(name) for name in cls.model_fields if name not in ("model_digest", "parent_digest")
+            },
+        }
+        return cls(model_digest=digest, **{name: short_text(value) for name, value in told.items()})
 
 
 class AuditEntry(BaseModel):
@@ -137,7 +151,7 @@ class AuditLog:
         with self._appending:
             for _ in range(_MAX_TRIES):
                 head = self._find_head()
-                if self.is_said(entry.key):
+                if self._is_noted(entry.key):
                     return None
                 event = _follow(head, entry)
                 try:
@@ -149,8 +163,10 @@ class AuditLog:
         raise Unavailable(f"audit log: other writers were first {_MAX_TRIES} times; try again")
 
     def is_said(self, key: str) -> bool:
-        """Whether there is an event with this key. One that is being written this moment may not be seen yet."""
-        return self._store.exists(_key_path(key))
+        """Whether there is an event with this key."""
+        with self._appending:
+            self._find_head()
+        return self._is_noted(key)
 
     def last_number(self) -> int:
         """The newest event's number; 0 when there is none. Takes some dozens of look-ups, however long the log is."""
@@ -195,6 +211,9 @@ class AuditLog:
                 return _verification(previous, event)
             previous = event
         return _verification(previous, self._find_cut(last))
+
+    def _is_noted(self, key: str) -> bool:
+        return self._store.exists(_key_path(key))
 
     def _find_head(self) -> AuditEvent | None:
         """The newest event, its key noted. A writer that died left the newest one without at worst: nobody adds to that before."""
@@ -250,6 +269,11 @@ class AuditLog:
             return int(json.loads(self._store.read(f"{_KEYS}/{name}"))["number"])
         except (ValueError, KeyError, TypeError):
             return 0  # no writer's; the event that it should note is told of at its own place
+
+
+def short_text(value: Any) -> str:
+    """`value` when it is a text that may stand in an event as a name or digest, "" otherwise."""
+    return value if isinstance(value, str) and len(value) <= MAX_NAME_LENGTH and value.isprintable() else ""
 
 
 def _follow(head: AuditEvent | None, entry: AuditEntry) -> AuditEvent:

@@ -4,7 +4,7 @@
     <root>/<name>/champion.json             the version that requests without one reach
     <root>/<name>/<version>/model.py        two lines, see `triton.backend`
     <root>/<name>/<version>/bundle/         the model bundle
-    <root>/<name>/<version>/publication.json  who made it: the publication's key, and the bundle's digest
+    <root>/<name>/<version>/publication.json  who made it: the publication's key, the bundle's digest, and the version that a rollback repeats
     <root>/.<name>.highest.json             the highest number that a version ever had
 
 Everything but the pointer and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _CHAMPION = "champion.json"
 _PUBLICATION = "publication.json"
 _CONFIG = "config.pbtxt"
+_HIGHEST = ".{name}.highest.json"
 
 
 class TritonRepository:
@@ -90,7 +91,17 @@ class TritonRepository:
         """See the port."""
         self._replace(self._root / name / _CHAMPION, {"version": version})
 
-    def add_version(self, name: str, bundle: Path, publication_key: str) -> ServedVersion:
+    def highest(self, name: str) -> int:
+        """See the port."""
+        highest = self._root / _HIGHEST.format(name=name)
+        before = json.loads(highest.read_text())["version"] if highest.is_file() else 0
+        return max([before, *self.numbers(name)])
+
+    def bundle(self, name: str, version: int) -> Path:
+        """See the port."""
+        return self._root / name / str(version) / tensors.BUNDLE_FOLDER
+
+    def add_version(self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0) -> ServedVersion:
         """See the port.
 
         Raises
@@ -105,7 +116,11 @@ class TritonRepository:
         try:
             shutil.copytree(bundle, aside / tensors.BUNDLE_FOLDER)
             (aside / "model.py").write_text(tensors.MODEL_SHELL)
-            publication = {"key": publication_key, "digest": bundle_digest(aside / tensors.BUNDLE_FOLDER)}
+            publication = {
+                "key": publication_key,
+                "digest": bundle_digest(aside / tensors.BUNDLE_FOLDER),
+                "repeats_version": repeats_version,
+            }
             (aside / _PUBLICATION).write_text(json.dumps(publication))
             fresh = _describe(aside, name, number)
             if versions:
@@ -147,10 +162,8 @@ class TritonRepository:
 
     def _take_number(self, name: str) -> int:
         """A number that no version of the model ever had, the removed ones counted."""
-        highest = self._root / f".{name}.highest.json"
-        before = json.loads(highest.read_text())["version"] if highest.is_file() else 0
-        number = max([before, *self.numbers(name)]) + 1
-        self._replace(highest, {"version": number})
+        number = self.highest(name) + 1
+        self._replace(self._root / _HIGHEST.format(name=name), {"version": number})
         return number
 
     def _replace(self, path: Path, content: dict[str, int]) -> None:
@@ -182,6 +195,7 @@ def _describe(folder: Path, name: str, number: int) -> ServedVersion:
         preprocessor=described.preprocessor,
         provenance=described.provenance,
         publication_key=publication["key"],
+        repeats_version=publication.get("repeats_version", 0),
     )
 
 

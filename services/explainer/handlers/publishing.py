@@ -15,7 +15,8 @@ import torch
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, Unavailable
 from services.common.vision.model_bundle import ModelBundle, load_bundle
-from services.explainer.ports import Classifier, ModelRepository, ServedVersion
+from services.explainer.handlers.announcing import Announcing
+from services.explainer.ports import Classifier, ModelRepository, Publication, ServedVersion
 
 log = logging.getLogger(__name__)
 
@@ -33,32 +34,29 @@ class Publishing:
     """The one publisher into the inference server."""
 
     def __init__(
-        self, classifier: Classifier, repository: ModelRepository, store: ArtifactStore, ready_timeout_s: float
+        self,
+        classifier: Classifier,
+        repository: ModelRepository,
+        store: ArtifactStore,
+        announcing: Announcing,
+        ready_timeout_s: float,
     ) -> None:
         self._classifier = classifier
         self._repository = repository
         self._store = store
+        self._announcing = announcing
         self._ready_timeout_s = ready_timeout_s
         self._running: set[asyncio.Task[ServedVersion]] = set()
 
-    async def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> ServedVersion:
-        """Check the bundle at `bundle_path` of the store, serve it, verify its answers, move the champion pointer.
-
-        The same `key` again returns the version that it made. A caller that goes away does not stop it: it ends published, or
-        undone.
+    async def publish(
+        self, name: str, bundle_path: str, expected_champion: int, key: str, caller: str = ""
+    ) -> ServedVersion:
+        """Serve the bundle at `bundle_path` of the store as the next version: `publish_folder` with what a stranger may have wrong.
 
         Raises
         ------
         InvalidInput
             At `name`, `bundle_path` or `idempotency_key`.
-        AlreadyExists
-            When `key` has published another bundle.
-        Conflict
-            When the champion is not `expected_champion`.
-        Unavailable
-            When the server does not answer, or answers otherwise than this process; the old champion stays.
-        WrongState
-            When the server refuses the version; the old champion stays.
         """
         if not _NAME.fullmatch(name):
             raise InvalidInput("name", "expected 1 to 63 lower-case letters, digits, '-' or '_'")
@@ -67,13 +65,39 @@ class Publishing:
         folder = self._store.local_path(bundle_path)
         if not folder.is_dir():
             raise InvalidInput("bundle_path", f"no folder '{bundle_path}' in the artifact store")
+        return await self.publish_folder(name, folder, expected_champion, Publication(key, caller))
+
+    async def publish_folder(
+        self, name: str, folder: Path, expected_champion: int, publication: Publication
+    ) -> ServedVersion:
+        """Check the bundle in `folder`, serve it, verify its answers, announce it in the audit log, move the champion pointer.
+
+        The same key again returns the version that it made. A caller that goes away does not stop it: it ends published, or
+        undone.
+
+        Raises
+        ------
+        InvalidInput
+            At `bundle_path`.
+        AlreadyExists
+            When the key has published another bundle.
+        Conflict
+            When the champion is not `expected_champion`.
+        Unavailable
+            When the server does not answer, or answers otherwise than this process, or the audit log can't be written; the old
+            champion stays.
+        WrongState
+            When the server refuses the version; the old champion stays.
+        """
         # The event loop keeps tasks weakly: without the set a publication whose caller left could vanish half-way.
-        task = asyncio.create_task(self._publish(name, folder, expected_champion, key))
+        task = asyncio.create_task(self._publish(name, folder, expected_champion, publication))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _publish(self, name: str, folder: Path, expected_champion: int, key: str) -> ServedVersion:
+    async def _publish(
+        self, name: str, folder: Path, expected_champion: int, publication: Publication
+    ) -> ServedVersion:
         try:
             bundle = await _run_in_thread(load_bundle, folder)
             expected = await _run_in_thread(_answer_golden, bundle)
@@ -81,34 +105,43 @@ class Publishing:
             raise InvalidInput("bundle_path", error.description) from error
         async with self._repository.publishing(name, self._ready_timeout_s):
             champion = self._repository.champion(name)
-            done = self._find_publication(name, champion, key, bundle.digest)
+            done = self._find_publication(name, champion, publication, bundle.digest)
             if done:
                 return done
             if champion != expected_champion:
                 raise Conflict(
                     f"expected_champion_version: the champion of '{name}' is version {champion}, not {expected_champion}"
                 )
-            self._remove_unpublished(name)
-            return await self._serve(name, folder, bundle, expected, key)
+            await _run_in_thread(self._remove_unpublished, name)
+            return await self._serve(name, folder, bundle, expected, publication)
 
-    def _find_publication(self, name: str, champion: int, key: str, digest: str) -> ServedVersion | None:
-        """The version that `key` made. Those above the champion don't count: nobody verified them."""
+    def _find_publication(
+        self, name: str, champion: int, publication: Publication, digest: str
+    ) -> ServedVersion | None:
+        """The version that the key made. Those above the champion don't count: nobody verified them."""
+        key = publication.key
         for version in self._repository.versions(name):
             if version.publication_key == key and version.version <= champion:
                 if version.digest != digest:
                     raise AlreadyExists(f"idempotency_key: '{key}' has published another bundle, {version.digest}")
+                if version.repeats_version != publication.repeats_version:
+                    raise AlreadyExists(f"idempotency_key: '{key}' has made version {version.version} in another way")
                 return version
         return None
 
     async def _serve(
-        self, name: str, folder: Path, bundle: ModelBundle, expected: np.ndarray, key: str
+        self, name: str, folder: Path, bundle: ModelBundle, expected: np.ndarray, publication: Publication
     ) -> ServedVersion:
-        """Add, load, verify, point; whatever stops it, cancellation too, leaves the champion and nothing above it."""
+        """Add, load, verify, announce, point; whatever stops it, cancellation too, leaves the champion and nothing above it."""
         try:
-            added = await _run_in_thread(self._repository.add_version, name, folder, key)
+            added = await _run_in_thread(
+                self._repository.add_version, name, folder, publication.key, publication.repeats_version
+            )
             await self._classifier.load(name)
             await self._wait_ready(added)
             await self._verify(added, bundle, expected)
+            # Before the pointer moves: no version may be live of which no event tells. One too many is undone, one too few is lost.
+            await _run_in_thread(self._announcing.announce, added, publication)
             self._repository.set_champion(name, added.version)
         except BaseException:
             self._remove_unpublished(name)
@@ -117,7 +150,11 @@ class Publishing:
         return added
 
     def _remove_unpublished(self, name: str) -> None:
-        """Take out what a publisher left between adding and the pointer: versions above the champion."""
+        """Take out what a publisher left between adding and the pointer: versions above the champion.
+
+        The log is told first: a version that can't be told of stays for the next publisher, for it is all that reminds of it.
+        """
+        self._announcing.settle(name)
         champion = self._repository.champion(name)
         for number in self._repository.numbers(name):
             if number > champion:
