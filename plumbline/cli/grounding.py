@@ -16,7 +16,8 @@ from rich.table import Table
 from plumbline.cli.session import console, failures_told
 from plumbline.client import NamedImage
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
-from plumbline.report.pictures import decode_rle, draw_mask
+from plumbline.masks import decode_rle
+from plumbline.report.pictures import draw_mask
 
 Phrases = Annotated[list[str], typer.Option("--phrase", "-p", help="What to look for; may be given several times.")]
 Out = Annotated[Path | None, typer.Option(file_okay=False, help="Folder for a PNG per phrase that was found.")]

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from plumbline.common.v1 import critique_pb2
+from plumbline.masks import decode_rle
 
 SIDE_PX = 168
 _COLOURS = {
@@ -28,7 +29,7 @@ def png_uri(data: bytes) -> str:
 
 def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
     """The picture with each judged segment tinted in its verdict's colour, as a data URI."""
-    rgb = np.asarray(_open(data), dtype=np.float32) * 0.75
+    rgb = np.asarray(open_picture(data), dtype=np.float32) * 0.75
     for verdict in critique.verdicts:
         mask = decode_rle(verdict.mask.counts, verdict.mask.height_px, verdict.mask.width_px)
         if mask.shape == rgb.shape[:2]:
@@ -38,7 +39,7 @@ def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
 
 def draw_mask(data: bytes, mask: np.ndarray) -> bytes:
     """The picture with the pixels of `mask`, boolean (height, width), tinted, as a PNG file of its own size."""
-    rgb = np.asarray(_open(data), dtype=np.float32) * 0.75
+    rgb = np.asarray(open_picture(data), dtype=np.float32) * 0.75
     rgb[mask] = 0.45 * rgb[mask] + 0.55 * np.array(_MASK_COLOUR)
     file = io.BytesIO()
     Image.fromarray(rgb.astype(np.uint8)).save(file, format="PNG")
@@ -47,26 +48,10 @@ def draw_mask(data: bytes, mask: np.ndarray) -> bytes:
 
 def draw_picture(data: bytes, side_px: int = SIDE_PX) -> str:
     """The picture with its longer side made `side_px`, enlarged without smoothing, as a data URI."""
-    return _enlarged(_open(data), side_px)
+    return _enlarged(open_picture(data), side_px)
 
 
-def decode_rle(counts: str, height_px: int, width_px: int) -> np.ndarray:
-    """The boolean (height, width) mask behind COCO's compressed run lengths (column by column, zeros first)."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts.encode("ascii"):
-        code = character - 48
-        value |= (code & 0x1F) << shift
-        shift += 5
-        if not code & 0x20:
-            value -= (1 << shift) if code & 0x10 else 0
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape((width_px, height_px)).T
-
-
-def _open(data: bytes) -> Image.Image:
+def open_picture(data: bytes) -> Image.Image:
     """The picture as the services see it: upright, deep greys scaled to 255."""
     picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     if picture.mode in ("I", "I;16"):

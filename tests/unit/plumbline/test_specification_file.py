@@ -5,7 +5,7 @@ import pytest
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
-from plumbline.report.pictures import decode_rle
+from plumbline.masks import decode_rle
 from plumbline.specification import (
     SentencesFile,
     SpecificationFile,
