@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
-from services.trainer.domain.class_balance import learned_shares, restore_shares
+from services.trainer.domain.class_balance import count_decisions, learned_shares, restore_decisions
 from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import Evidence, Swaps, make_swaps, measure
 from services.trainer.domain.fine_tuning import Recipe, Setting, Snapshot, fine_tune
@@ -75,7 +75,7 @@ def align(
     mask may be empty. First the recipe's learning rates are tried at the weakest of `list_strengths`, then, at the best of them, the other strengths
     until what they come to is worse than before. Trials and snapshots are ranked alike: what the gate would accept by `criteria` first, then swap accuracy on
     `held_out`. Of those within one standard error of the best the weakest strength is taken and the last snapshot, whose learning rate is
-    the lowest. All are measured with their classes in the shares that `start` was trained for (`class_balance`). Nothing here sees a
+    the lowest. All are measured with the classes' offsets moved so that they decide for each as often as `start` (`class_balance`). Nothing here sees a
     group label or a test picture.
 
     `on_step` is told steps done, steps in all (fewer, where a rise ends early) and the last loss.
@@ -118,6 +118,7 @@ class _Runs:
         on_step: Callable[[int, int, float], None],
     ) -> None:
         self._shares = learned_shares(start, validation)
+        self._decisions = count_decisions(start, validation)
         self._measure = partial(measure, validation=validation, held_out=held_out, swaps=swaps)
         self._fine_tune = partial(fine_tune, start, train, critiqued, recipe, shares=self._shares, seed=seed)
         self._validation, self._criteria, self._on_step = validation, criteria, on_step
@@ -146,7 +147,7 @@ class _Runs:
         self._done += step_count
 
     def _assess(self, setting: Setting, snapshot: Snapshot) -> tuple[Trial, PreTrainedModel]:
-        model = restore_shares(snapshot.model, self._validation, self._shares)
+        model = restore_decisions(snapshot.model, self._validation, self._decisions)
         return Trial(setting, snapshot.step, self._measure(model)), model
 
 

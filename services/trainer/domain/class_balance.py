@@ -1,4 +1,4 @@
-"""The shares of the classes that a model was trained for, and how fine-tuning keeps them."""
+"""The shares of the classes that a model was trained for and that it decides for, and how fine-tuning keeps them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import copy
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from services.trainer.domain.evidence import predict_logits
@@ -14,7 +13,8 @@ from services.trainer.domain.last_layer import last_layer
 from services.trainer.domain.pictures import Pictures
 
 ROUNDS = 10
-_FIT_ITERATIONS = 50
+SMOOTHING = 0.1
+_FIT_ITERATIONS = 100
 
 
 def learned_shares(model: PreTrainedModel, validation: Pictures) -> torch.Tensor:
@@ -47,28 +47,36 @@ def weigh_classes(wanted: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     return torch.where(expected > 0, ratios, 0.0)
 
 
-def restore_shares(model: PreTrainedModel, validation: Pictures, shares: torch.Tensor) -> PreTrainedModel:
-    """A copy of `model` whose last bias is moved so that, were its pictures in `shares`, it would predict the classes in these shares on average.
+def count_decisions(model: PreTrainedModel, validation: Pictures) -> torch.Tensor:
+    """The share of `validation` of which `model` says each class (class,)."""
+    decided = predict_logits(model, validation.pixels).argmax(dim=1)
+    return decided.bincount(minlength=model.config.num_labels) / len(validation)
 
-    A class with few pictures is learned by heart sooner than another and then seldom predicted elsewhere, whatever its weight in training. The
-    offsets minimise the cross-entropy on `validation`, weighed to `shares`: it is convex in them, and its gradient is what the averages lack. With
-    one number per class no shortcut can be learned from those pictures. A model without a last `nn.Linear` with a bias is copied as it is.
 
-    Source: vector scaling without its scales (Guo et al. 2017, section 4.2; Alexandari, Kundaje and Shrikumar 2020).
+def restore_decisions(model: PreTrainedModel, validation: Pictures, decisions: torch.Tensor) -> PreTrainedModel:
+    """A copy of `model` whose last bias is moved so that it says each class of about that share of `validation` (`decisions`, by `count_decisions`).
+
+    A class with few pictures is learned by heart sooner than another and then seldom seen elsewhere, whatever its weight in training; and where
+    classes are hard to tell apart, all probabilities lie near the shares, and a little less than half is never a decision. The offsets o minimise
+    mean max_k (logit_k + o_k) − Σ_k decisions_k · o_k, whose gradient is what the decisions lack, with the maximum smoothed over
+    `SMOOTHING` of the logits' spread. With one number per class no shortcut can be learned from those pictures, and no label of theirs is used. A model
+    without a last `nn.Linear` with a bias is copied as it is.
+
+    Source: ours; the dual of semi-discrete optimal transport, entropy-regularised (Genevay et al. 2016).
     """
     balanced = copy.deepcopy(model)
     logits = predict_logits(balanced, validation.pixels).clone()  # out of inference mode
-    weights = weigh_classes(shares, validation.labels.bincount(minlength=len(shares)).float())
-    offsets = torch.zeros(len(shares), requires_grad=True)
+    width = (SMOOTHING * (logits - logits.mean(dim=1, keepdim=True)).std()).clamp_min(torch.finfo(logits.dtype).tiny)
+    offsets = torch.zeros(len(decisions), requires_grad=True)
     optimizer = torch.optim.LBFGS([offsets], max_iter=_FIT_ITERATIONS, line_search_fn="strong_wolfe")
 
     def lack() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(logits + offsets, validation.labels, weights)
+        loss = (logits / width + offsets).logsumexp(dim=1).mean() - (decisions * offsets).sum()
         loss.backward()
         return loss
 
     optimizer.step(lack)
     with contextlib.suppress(ValueError), torch.no_grad():
-        last_layer(balanced).bias.add_(offsets - offsets.mean())
+        last_layer(balanced).bias.add_(width * (offsets - offsets.mean()))
     return balanced

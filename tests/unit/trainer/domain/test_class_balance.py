@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from services.common.vision.nets import MlpConfig, MlpForImageClassification
-from services.trainer.domain.class_balance import learned_shares, restore_shares, weigh_classes
+from services.trainer.domain.class_balance import (
+    count_decisions,
+    learned_shares,
+    restore_decisions,
+    weigh_classes,
+)
 from services.trainer.domain.evidence import predict_logits
 from services.trainer.domain.pictures import Pictures
 
@@ -65,16 +70,31 @@ def test_weights_turn_the_expected_counts_into_the_wanted_shares():
     assert counted.tolist() == pytest.approx([0.25, 0.5, 0.0])
 
 
-def test_shares_are_restored_by_the_bias_alone_and_the_model_given_stays_as_it_is():
+def test_decisions_are_restored_by_the_bias_alone_and_the_model_given_stays_as_it_is():
     model = _calibrated(1.0, (0.95, 0.05))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    validation = _make_pictures(20_000, 1.0, (0.8, 0.2))
-    restored = restore_shares(model, validation, torch.tensor([0.5, 0.5]))
+    validation, other = (_make_pictures(20_000, 1.0, (0.8, 0.2), seed) for seed in (0, 1))
+    assert count_decisions(model, validation)[1] < 0.05
+    restored = restore_decisions(model, validation, torch.tensor([0.7, 0.3]))
     changed = [name for name, value in restored.state_dict().items() if not torch.equal(value, before[name])]
     assert len(changed) == 1
     assert changed[0].endswith("bias")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    other = _make_pictures(20_000, 1.0, (0.5, 0.5), seed=1)
-    assert predict_logits(restored, other.pixels).softmax(dim=1).mean(dim=0).tolist() == pytest.approx(
-        [0.5, 0.5], abs=0.01
+    assert count_decisions(restored, other).tolist() == pytest.approx([0.7, 0.3], abs=0.02)
+
+
+def test_a_model_that_decides_as_often_already_keeps_its_decisions():
+    model = _calibrated(1.0, (0.5, 0.5))
+    validation = _make_pictures(20_000, 1.0, (0.8, 0.2))
+    restored = restore_decisions(model, validation, count_decisions(model, validation))
+    is_same = predict_logits(restored, validation.pixels).argmax(1) == predict_logits(model, validation.pixels).argmax(
+        1
     )
+    assert is_same.float().mean() > 0.98
+
+
+def test_a_model_that_says_one_thing_of_all_pictures_does_no_harm():
+    model = _calibrated(0.0, (0.5, 0.5))
+    validation = _make_pictures(100, 1.0, (0.5, 0.5))
+    restored = restore_decisions(model, validation, torch.tensor([0.5, 0.5]))
+    assert predict_logits(restored, validation.pixels).isfinite().all()
