@@ -138,6 +138,7 @@ class AuditLog:
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
         self._head: AuditEvent | None = None
+        self._known: int | None = None
         self._appending = threading.Lock()
 
     def append(self, entry: AuditEntry) -> AuditEvent | None:
@@ -169,8 +170,8 @@ class AuditLog:
         return self._is_noted(key)
 
     def last_number(self) -> int:
-        """The newest event's number; 0 when there is none. Takes some dozens of look-ups, however long the log is."""
-        known, step = self._head.number if self._head else 0, 1
+        """The newest event's number; 0 when there is none. The log is listed once, and looked up from there on."""
+        known, step = self._list_last() if self._known is None else self._known, 1
         while self._store.exists(_event_path(known + step)):
             known, step = known + step, step * 2
         # Now `known` is there and `known + step` is not.
@@ -178,6 +179,7 @@ class AuditLog:
             step //= 2
             if self._store.exists(_event_path(known + step)):
                 known += step
+        self._known = known
         return known
 
     def read(self, number: int) -> AuditEvent:
@@ -200,8 +202,7 @@ class AuditLog:
 
         `kept_hash` is what event `kept_number` had when somebody noted it elsewhere; 0 when nobody did.
         """
-        names = (name.removesuffix(".json") for name in self._store.list(_FOLDER))
-        last = max([kept_number, *(int(name) for name in names if name.isdecimal())])
+        last = max(kept_number, self._list_last())
         previous: AuditEvent | None = None
         for number in range(1, last + 1):
             event = self._check(number, previous, is_last=number == last)
@@ -211,6 +212,10 @@ class AuditLog:
                 return _verification(previous, event)
             previous = event
         return _verification(previous, self._find_cut(last))
+
+    def _list_last(self) -> int:
+        names = (name.removesuffix(".json") for name in self._store.list(_FOLDER))
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def _is_noted(self, key: str) -> bool:
         return self._store.exists(_key_path(key))
@@ -227,7 +232,7 @@ class AuditLog:
         with contextlib.suppress(AlreadyExists):  # whoever wrote the event was not cut off
             content = {"number": event.number, "hash": event.hash}
             self._store.create(_key_path(event.key), json.dumps(content).encode())
-        self._head = event
+        self._head, self._known = event, event.number
 
     def _check(self, number: int, previous: AuditEvent | None, is_last: bool) -> AuditEvent | Fault:
         try:

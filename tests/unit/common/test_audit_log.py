@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,11 @@ def test_an_end_cut_off_while_a_writer_lives_is_no_chance_to_write_it_anew(root)
     assert writer.verify().fault.kind is FaultKind.MISSING
 
 
+def test_a_hole_leads_no_writer_to_write_there_anew(root):
+    event_file(root, 1).unlink()
+    assert AuditLog(ArtifactStore(root)).append(entry("job-6")).number == 7
+
+
 def test_no_event_is_older_than_the_one_before_it_whatever_the_clocks_say(root, log):
     late = "2999-01-01T00:00:00Z"
     rewrite(root, 6, is_rehashed=True, at=late)
@@ -202,23 +208,27 @@ class _UnsyncedStore(ArtifactStore):
 class _CountingStore(ArtifactStore):
     """Counts look-ups."""
 
-    looked_up = 0
+    looked_up = listed = 0
 
     def exists(self, path: str) -> bool:
         self.looked_up += 1
         return super().exists(path)
 
-    def list(self, path: str):
-        raise AssertionError("an append lists nothing")
+    def list(self, path: str) -> Iterator[str]:
+        self.listed += 1
+        return super().list(path)
 
 
-def test_thousands_of_events_are_found_with_a_few_look_ups_and_verified_in_seconds(tmp_path):
+def test_thousands_of_events_are_listed_once_by_a_writer_and_verified_in_seconds(tmp_path):
     log = AuditLog(_UnsyncedStore(tmp_path))
     for index in range(3000):
         log.append(entry(f"job-{index}"))
     counting = _CountingStore(tmp_path)
-    assert AuditLog(counting).append(entry("one more")).number == 3001
-    assert counting.looked_up < 40
+    other = AuditLog(counting)
+    for number in range(3001, 3004):
+        assert other.append(entry(f"more-{number}")).number == number
+    assert (counting.listed, counting.looked_up) == (1, 6)
+    assert log.append(entry("last")).number == 3004
     started = time.monotonic()
-    assert log.verify().number == 3001
+    assert log.verify().number == 3004
     assert time.monotonic() - started < 30
