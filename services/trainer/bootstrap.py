@@ -81,8 +81,8 @@ def run_worker(settings: TrainerSettings) -> None:
     """Work off both queues until told to stop.
 
     Threads, not forks: gRPC does not survive a fork, and what is heavy (training) runs in a process of its own anyway. SIGTERM ends
-    that process at once, and asking for critiques after the call that is under way: the job goes back into the queue and starts again
-    elsewhere.
+    that process after the step that it is at, with a checkpoint, and asking for critiques after the call that is under way: the job goes back into the
+    queue and goes on elsewhere.
     """
     for chatty in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # they log arguments, and those name pictures
@@ -90,7 +90,12 @@ def run_worker(settings: TrainerSettings) -> None:
     lvlm = LvlmClient(settings.lvlm_address, settings.lvlm_timeout_s)
     stopping = threading.Event()
     run = TrainingChild(
-        settings.store_root, settings.data_root, settings.training_threads, settings.training_timeout_s, stopping
+        settings.store_root,
+        settings.data_root,
+        settings.training_threads,
+        settings.training_timeout_s,
+        settings.checkpoint_interval_s,
+        stopping,
     )
     completing = Completing(parts.record, parts.queue)
     register_tasks(

@@ -19,7 +19,11 @@ from services.trainer.domain.job import AlignmentRequest, Job, JobState
 
 
 class WorkerStopping(Unavailable):
-    """The worker is told to go: the step starts again elsewhere, and that costs it no retry."""
+    """The worker is told to go: the step goes on elsewhere, and that costs it no retry."""
+
+
+class RunKilled(Unavailable):
+    """The training died of a signal, as when memory runs out: worth another try, but not many."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,9 @@ class JobFiles(Protocol):
     def set_aside(self, job_id: str, content: Any, reason: str) -> None:
         """Keep what could not be used, with the reason."""
 
+    def drop_checkpoints(self, job_id: str) -> None:
+        """Remove what a training of the job could go on from."""
+
     def add_picture(self, job_id: str, digest: str, data: bytes) -> None:
         """Keep a critiqued picture's file."""
 
@@ -213,5 +220,5 @@ class TrainingRun(Protocol):
         """Train, measure, decide; returns what was measured, with `bundle_path` when there is a challenger.
 
         `is_wanted` is asked about every second; None when it said no and the run was stopped. `WorkerStopping` when the worker is told
-        to go meanwhile.
+        to go meanwhile, `RunKilled` when the run died. After these two another run of the job goes on from the last checkpoint.
         """

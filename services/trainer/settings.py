@@ -36,6 +36,8 @@ class TrainerSettings(ServiceSettings):
     """Threads of the training process."""
     training_timeout_s: float = 5 * 3600.0
     """Longest time for one training, seconds; less than the broker's visibility timeout of 6 hours."""
+    checkpoint_interval_s: float = 60.0
+    """How much of a training may be lost when its process is killed, seconds: so often it writes from where it can go on."""
     lease_s: float = 30.0
     """How long a worker that died blocks its job, seconds."""
     recovery_interval_s: float = 60.0

@@ -2,7 +2,7 @@
 
 Run by the worker: python -m services.trainer.training_process --store DIR --data DIR --job ID. Prints JSON lines: `progress` while it
 works, then `metrics`; or `error` when the input does not allow it, `unavailable` when another try may do better, `bug` with the stack on
-standard error.
+standard error. It writes checkpoints and goes on from the job's newest; on SIGTERM it ends after its step with a checkpoint and prints `stopped`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import contextlib
 import hashlib
 import io
 import json
+import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +31,15 @@ from safetensors.torch import load_file
 
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, ServiceError
+from services.common.runtime.logging import set_up_logging
 from services.common.vision.critique import Critique, Verdict
 from services.common.vision.masks import decode_mask
 from services.common.vision.model_bundle import BASELINES, PREPROCESSING, ModelBundle, load_bundle, save_bundle
 from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.trainer.adapters.checkpoints import Checkpoints, digest_inputs
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
-from services.trainer.domain.alignment import Alignment, NothingToSwap, align, steps_for
+from services.trainer.domain.alignment import Alignment, Checkpoint, NothingToSwap, align, steps_for
 from services.trainer.domain.evidence import compare_reliance
 from services.trainer.domain.fine_tuning import Recipe
 from services.trainer.domain.gate import Decision, decide
@@ -46,6 +51,12 @@ from services.trainer.handlers.completing import EXPECTED
 from services.trainer.handlers.critiquing import HELD_OUT_PART, TRAIN_PART, find_chosen
 from services.trainer.ports import Sample
 
+CHECKPOINT_INTERVAL_S = 60.0
+
+
+class ToldToStop(Exception):
+    """The process was told to go, and a checkpoint is written."""
+
 
 def main() -> None:
     """Train one job and print what came of it."""
@@ -54,12 +65,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--job", required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--checkpoint-interval-s", type=float, default=CHECKPOINT_INTERVAL_S)
     arguments = parser.parse_args()
+    set_up_logging()
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
     try:
-        _print({"metrics": train_job(ArtifactStore(arguments.store), DatasetFolder(arguments.data), arguments.job)})
+        store, datasets = ArtifactStore(arguments.store), DatasetFolder(arguments.data)
+        _print({"metrics": train_job(store, datasets, arguments.job, arguments.checkpoint_interval_s, stopping)})
+    except ToldToStop:
+        _print({"stopped": "training goes on from its checkpoint"})
     except ServiceError as error:
         _print({"error": error.message})
     except OSError as error:
@@ -69,8 +87,19 @@ def main() -> None:
         _print({"bug": type(error).__name__})
 
 
-def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dict[str, Any]:
-    """Align, decide, write the challenger's bundle into the store; returns all numbers."""
+def train_job(
+    store: ArtifactStore,
+    datasets: DatasetFolder,
+    job_id: str,
+    checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
+    stopping: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Align, decide, write the challenger's bundle into the store; returns all numbers.
+
+    Goes on from the job's newest checkpoint and writes one every `checkpoint_interval_s` seconds.
+
+    Raises: ToldToStop at the first step after `stopping` is set, when its checkpoint is written.
+    """
     record = JobRecord(store)
     job = record.load(job_id)
     parent = store.local_path(bundle_path(job.request.model_name, job.request.model_digest))
@@ -99,18 +128,21 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
     }
     if not masked_count:
         return metrics | _refuse("no segment was judged spurious: nothing to align")
+    step_count, request = steps_for(len(train), job.request.epochs), job.request.model_dump_json()
+    pictures = (train, critiqued, validation, held_out)
+    inputs = digest_inputs(request, step_count, bundle.model.state_dict(), *pictures)
+    checkpoints = Checkpoints(store, job_id, inputs)
     try:
         result = align(
             bundle.model,
-            train,
-            critiqued,
-            validation,
-            held_out,
-            steps_for(len(train), job.request.epochs),
+            *pictures,
+            step_count,
             job.request.seed,
             _print_progress,
             recipe=make_recipe(job.request),
             criteria=job.request.criteria,
+            resume=checkpoints.latest(),
+            on_checkpoint=_Keeper(checkpoints, checkpoint_interval_s, stopping or threading.Event()),
         )
     except NothingToSwap:
         # The gate would have to refuse whatever came of the training, so it was spared.
@@ -132,6 +164,24 @@ def train_job(store: ArtifactStore, datasets: DatasetFolder, job_id: str) -> dic
         "decision": decision.as_dict(),
     }
     return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques)}
+
+
+class _Keeper:
+    """Writes a checkpoint when one is due, and a last one when the process is told to go."""
+
+    def __init__(self, checkpoints: Checkpoints, interval_s: float, stopping: threading.Event) -> None:
+        self._checkpoints = checkpoints
+        self._interval_s = interval_s
+        self._stopping = stopping
+        self._due_at = time.monotonic() + interval_s
+
+    def __call__(self, save: Callable[[], Checkpoint]) -> None:
+        is_last = self._stopping.is_set()
+        if is_last or time.monotonic() >= self._due_at:
+            self._checkpoints.write(save())
+            self._due_at = time.monotonic() + self._interval_s
+        if is_last:
+            raise ToldToStop
 
 
 def make_recipe(request: AlignmentRequest) -> Recipe:

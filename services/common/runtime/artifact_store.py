@@ -1,7 +1,7 @@
 """The record: immutable objects under relative paths, each created exactly once.
 
 A folder for now. Creation is exclusive and atomic (written aside, then linked into place), so two writers can race for a name
-and exactly one wins: that is how a job's state moves without a lock.
+and exactly one wins: that is how a job's state moves without a lock. Nothing is ever changed; only what is no part of the record is removed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -112,6 +113,23 @@ class ArtifactStore:
         folder = self.local_path(path)
         if folder.is_dir():
             yield from sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(_ASIDE))
+
+    def remove(self, path: str) -> None:
+        """Take away an object, or a folder with all below it, at one moment; nothing happens when there is none.
+
+        Only for what the record can do without: a training's checkpoints are large, save time and say nothing that training again would not. A job's
+        requests, events, critiques, numbers and bundles are what is answered for later, so they stay for good.
+        """
+        target = self.local_path(path)
+        aside = target.with_name(f"{_ASIDE}{uuid.uuid4().hex}")
+        try:
+            target.rename(aside)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
 
     def _make_room(self, path: str) -> Path:
         """Where `path` will lie, its folder made."""

@@ -11,6 +11,7 @@ jobs/<id>/attempts/<step>-0.json …      a worker began the step; <step>-0.ende
 jobs/<id>/pictures/<digest>             their files
 jobs/<id>/critiques/<digest>.json       what was said of them
 jobs/<id>/set_aside/<digest>.json       what could not be used, with the reason
+jobs/<id>/checkpoints/<step>….safetensors  from where its training can go on; removed when the job leaves TRAINING
 jobs/<id>/metrics.json                  what was measured, and the gate's decision
 keys/<digest of idempotency key>.json   which job a key filed
 unclaimed/<digest>.json                 batches that named no job, requests that were refused
@@ -22,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import threading
 import uuid
 from collections import Counter, OrderedDict
@@ -32,6 +34,8 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from services.common.vision.critique import Critique
 from services.trainer.domain.job import AlignmentRequest, Job, JobEvent, JobState, check_transition
+
+log = logging.getLogger(__name__)
 
 _COUNTED_JOBS = 256
 
@@ -108,6 +112,8 @@ class JobRecord:
         check_transition(job.state, state)
         event = JobEvent(state=state, at=datetime.now(UTC), **details)
         self._append(job.job_id, len(job.events), event)
+        if state != JobState.TRAINING:
+            self.drop_checkpoints(job.job_id)
         return Job(job.job_id, job.request, (*job.events, event))
 
     def has_bundle(self, name: str, digest: str) -> bool:
@@ -172,6 +178,13 @@ class JobRecord:
         with contextlib.suppress(AlreadyExists):  # the same message came twice
             self._store.create(f"{folder}/{digest}.json", kept.encode())
 
+    def drop_checkpoints(self, job_id: str) -> None:
+        """See the port. What can't be removed is left behind."""
+        try:
+            self._store.remove(checkpoints_path(job_id))
+        except OSError as error:
+            log.warning("checkpoints not removed", extra={"job_id": job_id, "cause": error.strerror})
+
     def add_picture(self, job_id: str, digest: str, data: bytes) -> None:
         """See the port."""
         with contextlib.suppress(AlreadyExists):  # a step that is done again finds its pictures kept
@@ -207,6 +220,11 @@ class JobRecord:
 def bundle_path(name: str, digest: str) -> str:
     """Where a model bundle lies in the artifact store."""
     return f"models/{name}/{_hex(digest)}"
+
+
+def checkpoints_path(job_id: str) -> str:
+    """Where the checkpoints of a job's training lie in the artifact store."""
+    return f"jobs/{_check_id(job_id)}/checkpoints"
 
 
 def _check_same(job_id: str, filed: AlignmentRequest, key: str, asked_digest: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -15,22 +16,30 @@ from typing import IO, Any
 
 from services.common.runtime.errors import DeadlineExceeded, Unavailable, WrongState
 from services.trainer.domain.job import Job
-from services.trainer.ports import Progress, WorkerStopping
+from services.trainer.ports import Progress, RunKilled, WorkerStopping
 
 _POLL_S = 1.0
 _EXIT_S = 30.0
+"""How long a child that is told to go may take for its step and its checkpoint, seconds."""
 
 
 class TrainingChild:
     """Runs `python -m services.trainer.training_process`; it reports as JSON lines.
 
-    Children end soon after `stopping` is set, for the worker is told to go then.
+    Children are told to end once `stopping` is set, for the worker is told to go then; they write a checkpoint from which another goes on.
     """
 
     def __init__(
-        self, store_root: Path, data_root: Path, threads: int, timeout_s: float, stopping: threading.Event
+        self,
+        store_root: Path,
+        data_root: Path,
+        threads: int,
+        timeout_s: float,
+        checkpoint_interval_s: float,
+        stopping: threading.Event,
     ) -> None:
         self._arguments = ["--store", str(store_root), "--data", str(data_root), "--threads", str(threads)]
+        self._arguments += ["--checkpoint-interval-s", str(checkpoint_interval_s)]
         self._timeout_s = timeout_s
         self._stopping = stopping
 
@@ -46,9 +55,11 @@ class TrainingChild:
         DeadlineExceeded
             When it took longer than the setting allows.
         Unavailable
-            When the child was killed or can't use the store: it is worth another try.
+            When the child can't use the store: it is worth another try.
+        RunKilled
+            When the child died of a signal.
         WorkerStopping
-            When this worker is told to go.
+            When this worker is told to go, or the child was.
         RuntimeError
             When the child fell over a bug; its stack is in this process's standard error.
         """
@@ -67,11 +78,17 @@ class TrainingChild:
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
         end, last_line = time.monotonic() + self._timeout_s, "no report"
+        is_told = False
         while True:
-            if self._stopping.is_set():
-                raise WorkerStopping("the worker is told to go")
+            if self._stopping.is_set() and not is_told:
+                child.terminate()
+                is_told, end = True, time.monotonic() + _EXIT_S
             if time.monotonic() > end:
-                raise DeadlineExceeded(f"training took longer than {self._timeout_s:.0f} s")
+                raise (
+                    WorkerStopping("the worker is told to go, and its training was too long at a step")
+                    if is_told
+                    else DeadlineExceeded(f"training took longer than {self._timeout_s:.0f} s")
+                )
             if not is_wanted():
                 return None
             try:
@@ -84,6 +101,8 @@ class TrainingChild:
             if not line.startswith("{"):
                 continue  # some library's chatter
             message = json.loads(line)
+            if "stopped" in message:
+                raise WorkerStopping(message["stopped"])
             if "metrics" in message:
                 return message["metrics"]
             if "error" in message:
@@ -96,9 +115,11 @@ class TrainingChild:
 
 
 def _explain_end(status: int, last_line: str) -> Exception:
-    """What a child that ended without a result comes to: killed, which may not happen again, or a bug."""
+    """What a child that ended without a result comes to: told to go, killed, which may not happen again, or a bug."""
     told = f"training ended with status {status} after: {last_line[:200]}"
-    return Unavailable(told) if status < 0 else RuntimeError(told)
+    if status == -signal.SIGTERM:  # before it could write a checkpoint
+        return WorkerStopping(told)
+    return RunKilled(told) if status < 0 else RuntimeError(told)
 
 
 def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from services.trainer.domain.evidence import Evidence, Swaps, make_swaps, measur
 from services.trainer.domain.fine_tuning import Recipe, Setting, Snapshot, fine_tune
 from services.trainer.domain.gate import decide, keeps_accuracy
 from services.trainer.domain.pictures import Pictures
+from services.trainer.domain.run_state import RunState, copy_weights
 
 STRENGTH_STEPS = 3
 """Strengths tried at most, each ten times the one before."""
@@ -52,6 +54,21 @@ class Alignment:
     trials: tuple[Trial, ...]
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """An `align` in its middle: with it and the same inputs it goes on and comes to the same.
+
+    `step` counts over all runs. `trials` are those that ended; `run` is the fine-tuning under way, of the next trial or in full. In full, `highest` is
+    the best rank of its snapshots so far, and `kept` the one to be kept as it stands, with its model's weights.
+    """
+
+    step: int
+    trials: tuple[Trial, ...]
+    run: RunState
+    highest: Rank | None
+    kept: tuple[Trial, dict[str, torch.Tensor]] | None
+
+
 def steps_for(picture_count: int, epochs: int) -> int:
     """Fine-tuning steps for `epochs` passes over the training pictures, 1,000 at least: small sets need the steps, not the passes."""
     return max(LEAST_STEPS, epochs * math.ceil(picture_count / PICTURES_PER_STEP))
@@ -68,6 +85,8 @@ def align(
     on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
     recipe: Recipe | None = None,
     criteria: Criteria | None = None,
+    resume: Checkpoint | None = None,
+    on_checkpoint: Callable[[Callable[[], Checkpoint]], None] = lambda save: None,
 ) -> Alignment:
     """Fine-tune `start` with `critiqued` in the setting that short trials choose; keep the best snapshot.
 
@@ -80,6 +99,9 @@ def align(
 
     `on_step` is told steps done, steps in all (fewer, where a rise ends early) and the last loss.
 
+    Before each step `on_checkpoint` is given what makes a checkpoint when it is called, which copies weights; what it raises ends the search. From `resume`, a
+    checkpoint of the same inputs, the search goes on to the same weights, bit for bit on the same machine with as many threads.
+
     Source: LVLM-VA (arXiv 2512.21985) raises λ until accuracy on data like the training data falls; differs: the accuracy of such data
     rewards the shortcut, so it is only a floor here, and the swap decides (docs/decisions.md).
 
@@ -90,19 +112,27 @@ def align(
     if swaps is None:
         raise NothingToSwap("held_out: expected pictures of two classes with masks")
     strengths = list_strengths(start, critiqued, recipe, seed)
-    runs = _Runs(start, train, critiqued, validation, held_out, swaps, recipe, criteria or Criteria(), seed, on_step)
-    trials, setting = _try_settings(runs, recipe.learning_rates, strengths, step_count)
-    highest, kept = None, None
-    for trial, model in runs.run(setting, step_count):
-        rank = runs.rank(trial)
-        highest = rank if highest is None else max(rank, highest)
-        if _is_as_good(rank, highest, trial.evidence):
-            kept = (trial, model)
-    return Alignment(kept[1], kept[0], runs.before, tuple(trials))
+    runs = _Runs(
+        start,
+        train,
+        critiqued,
+        validation,
+        held_out,
+        swaps,
+        recipe,
+        criteria or Criteria(),
+        seed,
+        on_step,
+        resume,
+        on_checkpoint,
+    )
+    setting = _try_settings(runs, recipe.learning_rates, strengths, step_count)
+    chosen, model = runs.choose(setting, step_count)
+    return Alignment(model, chosen, runs.before, tuple(runs.trials))
 
 
 class _Runs:
-    """Fine-tunings of one model on the same pictures, measured and ranked alike."""
+    """Fine-tunings of one model on the same pictures, measured and ranked alike. What `resume` has done is not done again."""
 
     def __init__(
         self,
@@ -116,24 +146,43 @@ class _Runs:
         criteria: Criteria,
         seed: int,
         on_step: Callable[[int, int, float], None],
+        resume: Checkpoint | None,
+        on_checkpoint: Callable[[Callable[[], Checkpoint]], None],
     ) -> None:
         self._shares = learned_shares(start, validation)
         self._decisions = count_decisions(start, validation)
         self._measure = partial(measure, validation=validation, held_out=held_out, swaps=swaps)
         self._fine_tune = partial(fine_tune, start, train, critiqued, recipe, shares=self._shares, seed=seed)
-        self._validation, self._criteria, self._on_step = validation, criteria, on_step
+        self._validation, self._criteria = validation, criteria
+        self._on_step, self._on_checkpoint = on_step, on_checkpoint
         self._done = 0
+        self._trials_before = resume.trials if resume else ()
+        self._run_before = resume.run if resume else None
+        self._highest = resume.highest if resume else None
+        self._kept = _load_kept(start, *resume.kept) if resume and resume.kept else None
+        self.trials: list[Trial] = []
         self.before = self._measure(start)
 
-    def run(self, setting: Setting, step_count: int) -> Iterator[tuple[Trial, PreTrainedModel]]:
-        """Every snapshot measured, with a model of its own."""
+    def choose(self, setting: Setting, step_count: int) -> tuple[Trial, PreTrainedModel]:
+        """The last snapshot measured of those that were as good as the best until then, with a model of its own."""
         for snapshot in self._descend(setting, step_count, 0):
-            yield self._assess(setting, snapshot)
+            trial, model = self._assess(setting, snapshot)
+            rank = self.rank(trial)
+            self._highest = rank if self._highest is None else max(rank, self._highest)
+            if _is_as_good(rank, self._highest, trial.evidence):
+                self._kept = (trial, model)
+        return self._kept
 
     def probe(self, setting: Setting, step_count: int, steps_after: int) -> Trial:
-        """The last snapshot measured; `steps_after` are known to follow other than these."""
-        *_, last = self._descend(setting, step_count, steps_after)
-        return self._assess(setting, last)[0]
+        """The last snapshot measured, added to `trials`; `steps_after` are known to follow other than these."""
+        if len(self.trials) < len(self._trials_before):
+            trial = self._trials_before[len(self.trials)]
+            self._done += step_count
+        else:
+            *_, last = self._descend(setting, step_count, steps_after)
+            trial, _ = self._assess(setting, last)
+        self.trials.append(trial)
+        return trial
 
     def rank(self, trial: Trial) -> Rank:
         """`_rank` against the model that all start from."""
@@ -141,29 +190,40 @@ class _Runs:
 
     def _descend(self, setting: Setting, step_count: int, steps_after: int) -> Iterator[Snapshot]:
         total = self._done + step_count + steps_after
-        for snapshot in self._fine_tune(setting, step_count=step_count):
+        resume, self._run_before = self._run_before, None
+        for snapshot in self._fine_tune(setting, step_count=step_count, resume=resume, offer=self._offer):
             self._on_step(self._done + snapshot.step, total, snapshot.loss)
             yield snapshot
         self._done += step_count
+
+    def _offer(self, save_run: Callable[[], RunState]) -> None:
+        self._on_checkpoint(partial(self._save, save_run))
+
+    def _save(self, save_run: Callable[[], RunState]) -> Checkpoint:
+        run = save_run()
+        kept = self._kept and (self._kept[0], copy_weights(self._kept[1]))
+        return Checkpoint(self._done + run.step, tuple(self.trials), run, self._highest, kept)
 
     def _assess(self, setting: Setting, snapshot: Snapshot) -> tuple[Trial, PreTrainedModel]:
         model = restore_decisions(snapshot.model, self._validation, self._decisions)
         return Trial(setting, snapshot.step, self._measure(model)), model
 
 
-def _try_settings(
-    runs: _Runs, rates: Sequence[float], strengths: Sequence[float], step_count: int
-) -> tuple[list[Trial], Setting]:
-    """Short trials, in order, and the setting that they speak for. None where there is no choice."""
+def _load_kept(start: PreTrainedModel, trial: Trial, weights: dict[str, torch.Tensor]) -> tuple[Trial, PreTrainedModel]:
+    model = copy.deepcopy(start).eval()
+    model.load_state_dict(weights)
+    return trial, model
+
+
+def _try_settings(runs: _Runs, rates: Sequence[float], strengths: Sequence[float], step_count: int) -> Setting:
+    """The setting that short trials speak for. None are made where there is no choice."""
     planned = len(rates) + len(strengths) - 1
     if planned == 1:
-        return [], Setting(rates[0], strengths[0])
+        return Setting(rates[0], strengths[0])
     probe_count = max(1, round(PROBE_RATIO * step_count))
-    trials: list[Trial] = []
 
     def attempt(setting: Setting) -> Trial:
-        trials.append(runs.probe(setting, probe_count, (planned - len(trials) - 1) * probe_count + step_count))
-        return trials[-1]
+        return runs.probe(setting, probe_count, (planned - len(runs.trials) - 1) * probe_count + step_count)
 
     climb = [max([attempt(Setting(rate, strengths[0])) for rate in rates], key=runs.rank)]
     for strength in strengths[1:]:
@@ -171,7 +231,7 @@ def _try_settings(
         if runs.rank(climb[-1]) < runs.rank(climb[-2]):
             break
     highest = max(map(runs.rank, climb))
-    return trials, next(t.setting for t in climb if _is_as_good(runs.rank(t), highest, t.evidence))
+    return next(t.setting for t in climb if _is_as_good(runs.rank(t), highest, t.evidence))
 
 
 def _is_as_good(rank: Rank, highest: Rank, evidence: Evidence) -> bool:

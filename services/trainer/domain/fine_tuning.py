@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from services.trainer.domain.class_balance import weigh_classes
 from services.trainer.domain.losses import DEFAULT_LOSS, LOSSES, AlignmentLoss
 from services.trainer.domain.pictures import EveryClass, OtherClass, Pictures, move_regions
+from services.trainer.domain.run_state import Run, RunState
 
 SNAPSHOT_COUNT = 10
 CLEARED_RATIO = 0.25
@@ -67,6 +69,8 @@ def fine_tune(
     shares: torch.Tensor,
     step_count: int,
     seed: int,
+    resume: RunState | None = None,
+    offer: Callable[[Callable[[], RunState]], None] = lambda save: None,
 ) -> Iterator[Snapshot]:
     """Cross-entropy on a mixed batch plus the setting's strength times the penalty on its critiqued pictures; ten snapshots, the last at the end.
 
@@ -75,7 +79,8 @@ def fine_tune(
 
     Starts from a copy of `start`, never from scratch. The model stays in eval mode, so batch statistics and dropout do not move; the
     learning rate falls to zero along a cosine.
-    Deterministic on CPU for the same inputs and seed.
+    Deterministic on CPU for the same inputs and seed, also from a state in its middle: `resume`, from such a run, yields the snapshots after it.
+    Before each step `offer` may take the state by a call of what it is given; whatever was yielded until then is behind that state.
 
     Source: LVLM-VA (arXiv 2512.21985), mixed batches in a fixed share; the moved regions (`BatchDraw`) and the weights are ours.
 
@@ -86,8 +91,12 @@ def fine_tune(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, step_count)
     draw = BatchDraw(ordinary, critiqued, recipe, torch.Generator().manual_seed(seed))
     class_weights = weigh_classes(shares, draw.expect_labels(len(shares)))
+    run = Run(model, optimizer, schedule, draw.generator)
+    if resume:
+        run.restore(resume)
     every = max(1, step_count // SNAPSHOT_COUNT)
-    for step in range(1, step_count + 1):
+    for step in range(resume.step + 1 if resume else 1, step_count + 1):
+        offer(partial(run.save, step - 1))
         free, masked = draw()
         optimizer.zero_grad()
         # Penalties may be differentiated twice, and of torch's attention kernels only this one can be.

@@ -8,20 +8,41 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from services.trainer.ports import JobFiles
+from services.common.runtime.errors import WrongState
+from services.trainer.ports import JobFiles, RunKilled
+
+MAX_LOST_ATTEMPTS = 3
+"""A job whose step took so many workers or training processes along is poison: it ends FAILED and takes no further one."""
 
 
 @contextmanager
 def attempt(files: JobFiles, job_id: str, step: str) -> Iterator[None]:
-    """Note an attempt at `step` around the block. An exception is an orderly end too; only a worker that dies leaves none.
+    """Note an attempt at `step` around the block. An exception is an orderly end too; only a worker or a training that dies leaves none.
 
     The caller holds the step's lease.
+
+    Raises
+    ------
+    WrongState
+        Instead of `RunKilled`, when the step was lost too often for another try.
     """
     number = next(n for n in itertools.count() if files.write_once(job_id, _start(step, n), note()))
+    is_lost = False
     try:
         yield
+    except RunKilled as error:
+        is_lost = True
+        if count_lost(files, job_id, step) >= MAX_LOST_ATTEMPTS:
+            raise WrongState(f"{tell_lost(step)}, at last so: {error.message}") from error
+        raise
     finally:
-        files.write_once(job_id, _end(step, number), note())
+        if not is_lost:
+            files.write_once(job_id, _end(step, number), note())
+
+
+def tell_lost(step: str) -> str:
+    """Why a job ends whose `step` was lost too often."""
+    return f"gave up: it was lost {MAX_LOST_ATTEMPTS} times at the {step} step"
 
 
 def count_lost(files: JobFiles, job_id: str, step: str) -> int:

@@ -7,14 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from services.common.runtime.errors import ServiceError
 from services.trainer.domain.job import Job, JobState
-from services.trainer.handlers.attempting import count_lost
+from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, count_lost, tell_lost
 from services.trainer.handlers.completing import Completing
 from services.trainer.ports import Archive, Lease, Queue
 
 log = logging.getLogger(__name__)
 
-MAX_LOST_ATTEMPTS = 3
-"""A job whose step took so many workers along is poison: it ends FAILED and takes no further one."""
 _RECOVERED = (JobState.QUEUED, JobState.CRITIQUING, JobState.TRAINING, JobState.EVALUATING)
 
 
@@ -46,9 +44,8 @@ class Recovering:
         step = self._next_step(job)
         # Attempts, not recoveries: a job may wait in a busy queue for as long as it takes.
         if count_lost(self._archive, job.job_id, step) >= MAX_LOST_ATTEMPTS:
-            reason = f"gave up: its worker was lost {MAX_LOST_ATTEMPTS} times at the {step} step"
             # From the job as it was seen: one that moved meanwhile has a worker again, and this is a Conflict.
-            self._archive.advance(job, JobState.FAILED, reason=reason)
+            self._archive.advance(job, JobState.FAILED, reason=tell_lost(step))
             return
         log.info("job sent on again", extra={"job_id": job.job_id, "state": job.state})
         if step == "train":

@@ -63,9 +63,16 @@ class Training:
         if self._archive.read(job.job_id, METRICS) is None:
             metrics = self._run(job, lambda progress: self._board.show(job.job_id, progress), is_wanted)
             if metrics is None or not is_wanted():
-                return self._archive.load(job.job_id)  # cancelled meanwhile, or another worker has it
+                return self._leave(job.job_id)
             self._archive.write_once(job.job_id, METRICS, metrics)
         return self._archive.advance(job, JobState.EVALUATING)
+
+    def _leave(self, job_id: str) -> Job:
+        """The job that was cancelled meanwhile, or that another worker has."""
+        job = self._archive.load(job_id)
+        if job.state != JobState.TRAINING:
+            self._archive.drop_checkpoints(job_id)  # one may have come after the cancellation dropped them
+        return job
 
     def _conclude(self, job: Job) -> None:
         metrics = self._archive.read(job.job_id, METRICS)

@@ -15,14 +15,15 @@ from services.common.runtime.errors import DeadlineExceeded, Unavailable, WrongS
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.adapters.training_child import TrainingChild
 from services.trainer.domain.job import Job
-from services.trainer.ports import WorkerStopping
+from services.trainer.ports import RunKilled, WorkerStopping
+from tests.integration.trainer.training_processes import signal_training
 from tests.unit.trainer.made_up import make_request
 
 
 class _Stage:
     def __init__(self, root: Path, timeout_s: float = 120.0) -> None:
         self.root, self.stopping = root, threading.Event()
-        self.child = TrainingChild(root / "store", root / "data", 1, timeout_s, self.stopping)
+        self.child = TrainingChild(root / "store", root / "data", 1, timeout_s, 60.0, self.stopping)
         self.job: Job = JobRecord(ArtifactStore(root / "store")).file(make_request())
 
     def run(self, on_asked: Callable[[], bool] = lambda: True) -> object:
@@ -46,15 +47,15 @@ def test_a_bug_of_the_child_is_a_bug_of_the_worker_with_its_stack_in_the_log(
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_a_child_that_was_killed_is_worth_another_try(tmp_path: Path):
+@pytest.mark.parametrize(("signal_number", "end"), [(signal.SIGKILL, RunKilled), (signal.SIGTERM, WorkerStopping)])
+def test_a_child_that_dies_of_a_signal_is_worth_another_try(
+    tmp_path: Path, signal_number: signal.Signals, end: type[Unavailable]
+):
     def kill() -> bool:
-        tasks = Path("/proc/self/task").iterdir()
-        for pid in " ".join((task / "children").read_text() for task in tasks).split():
-            if b"services.trainer.training_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(int(pid), signal.SIGKILL)
+        signal_training(os.getpid(), signal_number)
         return True
 
-    with pytest.raises(Unavailable, match="status -9"):
+    with pytest.raises(end, match=f"status -{signal_number.value}"):
         _Stage(tmp_path).run(kill)
 
 

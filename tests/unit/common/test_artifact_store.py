@@ -140,3 +140,31 @@ def test_folder_that_can_not_be_copied_leaves_nothing(tmp_path):
         store.create_folder("bundle", tmp_path / "missing")
     assert not store.exists("bundle")
     assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_what_is_removed_is_gone_whole_and_its_name_is_free_again(tmp_path):
+    store = ArtifactStore(tmp_path)
+    for name in ("one", "two"):
+        store.create(f"folder/{name}", b"first")
+    store.remove("folder/one")
+    assert list(store.list("folder")) == ["two"]
+    store.create("folder/one", b"second")
+    assert store.read("folder/one") == b"second"
+    store.remove("folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["nothing", "nowhere/nothing", "object/below"])
+def test_removing_what_is_not_there_changes_nothing(tmp_path, path):
+    store = ArtifactStore(tmp_path)
+    store.create("object", b"kept")
+    store.remove(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["object"]
+
+
+def test_what_a_dead_writer_left_half_written_goes_with_its_folder(tmp_path):
+    store = ArtifactStore(tmp_path)
+    store.create("folder/object", b"")
+    (tmp_path / "folder" / ".new-left").write_bytes(b"half")
+    store.remove("folder")
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, Conflict, NotFound, WrongState
 from services.common.vision.critique import Critique
 from services.common.vision.typed_rules import MaskSource
-from services.trainer.adapters.job_record import JobRecord
+from services.trainer.adapters.job_record import JobRecord, checkpoints_path
 from services.trainer.domain.job import JobState, Loss
 from services.trainer.domain.selection import Selection
 from tests.unit.trainer.made_up import RULES, make_critique, make_request
@@ -147,3 +147,15 @@ def test_what_names_no_job_is_set_aside_unclaimed_and_once(tmp_path: Path, recor
         record.set_aside("../../etc", {"a": 1}, "why")
     (kept,) = (tmp_path / "unclaimed").iterdir()
     assert '"why"' in kept.read_text()
+
+
+@pytest.mark.parametrize("state", [JobState.EVALUATING, JobState.CANCELLED, JobState.FAILED])
+def test_checkpoints_are_kept_while_a_job_trains_and_no_longer(tmp_path: Path, record: JobRecord, state: JobState):
+    store = ArtifactStore(tmp_path)
+    job = record.advance(record.file(make_request()), JobState.CRITIQUING)
+    store.create(f"{checkpoints_path(job.job_id)}/000000001.safetensors", b"")
+    record.advance(record.file(make_request()), JobState.CANCELLED)  # another job's end
+    job = record.advance(job, JobState.TRAINING)
+    assert store.exists(checkpoints_path(job.job_id))
+    record.advance(job, state)
+    assert not store.exists(checkpoints_path(job.job_id))

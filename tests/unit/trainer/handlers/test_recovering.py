@@ -11,9 +11,9 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Unavailable
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
-from services.trainer.handlers.attempting import attempt, count_lost
+from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, attempt, count_lost
 from services.trainer.handlers.completing import ASKED, Completing
-from services.trainer.handlers.recovering import MAX_LOST_ATTEMPTS, Recovering
+from services.trainer.handlers.recovering import Recovering
 from tests.unit.trainer.fakes import ListQueue, LocalLease
 from tests.unit.trainer.made_up import make_critique, make_request
 
@@ -111,7 +111,7 @@ def test_a_job_that_takes_its_workers_along_ends_failed(tmp_path: Path, state: J
     stage.recover_again()
     assert len(stage.queue.sent) == MAX_LOST_ATTEMPTS
     last = stage.record.load(stage.job_id).events[-1]
-    assert (last.state, last.reason) == (JobState.FAILED, f"gave up: its worker was lost 3 times at the {step} step")
+    assert (last.state, last.reason) == (JobState.FAILED, f"gave up: it was lost 3 times at the {step} step")
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.CRITIQUING, JobState.TRAINING, JobState.EVALUATING])

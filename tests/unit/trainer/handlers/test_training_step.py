@@ -10,11 +10,12 @@ import pytest
 
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
-from services.trainer.adapters.job_record import JobRecord
+from services.trainer.adapters.job_record import JobRecord, checkpoints_path
 from services.trainer.domain.job import Job, JobState
+from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, count_lost
 from services.trainer.handlers.completing import ASKED, Completing
 from services.trainer.handlers.training import METRICS, Training, fail
-from services.trainer.ports import ModelAnswer, Progress
+from services.trainer.ports import ModelAnswer, Progress, RunKilled, WorkerStopping
 from tests.unit.trainer.fakes import LastProgress, ListQueue, LocalLease
 from tests.unit.trainer.made_up import make_request
 
@@ -158,3 +159,63 @@ def test_fail_leaves_an_ended_job_as_it_ended(tmp_path: Path):
     stage.cancel()
     fail(stage.record, stage.job_id, Unavailable("late"), "")
     assert stage.job.state == JobState.CANCELLED
+
+
+def _kill(after: int = 0) -> None:
+    raise RunKilled(f"training ended with status -9 after: step {after}")
+
+
+def test_a_training_that_dies_is_tried_again_but_not_for_ever_and_the_job_ends_with_the_last_error(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    stage.meanwhile = _kill
+    for _ in range(MAX_LOST_ATTEMPTS - 1):
+        with pytest.raises(RunKilled):
+            stage.training.train(stage.job_id)
+    stage.meanwhile = lambda: _kill(after=7)
+    with pytest.raises(WrongState, match=r"lost 3 times at the train step, at last so: .* status -9 after: step 7"):
+        stage.training.train(stage.job_id)
+    assert stage.run_count == MAX_LOST_ATTEMPTS
+
+
+def test_trainings_that_died_and_workers_that_were_lost_count_together(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    for number in range(MAX_LOST_ATTEMPTS - 1):
+        stage.record.write_once(stage.job_id, f"attempts/train-{number}.json", {})
+    stage.meanwhile = _kill
+    with pytest.raises(WrongState, match="gave up"):
+        stage.training.train(stage.job_id)
+
+
+def test_a_training_that_dies_twice_and_then_comes_through_is_published(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    stage.meanwhile = _kill
+    for _ in range(MAX_LOST_ATTEMPTS - 1):
+        with pytest.raises(RunKilled):
+            stage.training.train(stage.job_id)
+    stage.meanwhile = lambda: None
+    stage.training.train(stage.job_id)
+    assert stage.job.state == JobState.PUBLISHED
+
+
+def test_a_worker_that_is_told_to_go_loses_no_attempt(tmp_path: Path):
+    def stop() -> None:
+        raise WorkerStopping("the worker is told to go")
+
+    stage = _Stage(tmp_path)
+    stage.meanwhile = stop
+    for _ in range(MAX_LOST_ATTEMPTS + 1):
+        with pytest.raises(WorkerStopping):
+            stage.training.train(stage.job_id)
+    assert count_lost(stage.record, stage.job_id, "train") == 0
+
+
+def test_a_checkpoint_that_comes_after_the_cancellation_is_removed_too(tmp_path: Path):
+    stage, store = _Stage(tmp_path), ArtifactStore(tmp_path)
+
+    def cancel_then_write() -> None:
+        stage.cancel()
+        store.create(f"{checkpoints_path(stage.job_id)}/000000001.safetensors", b"")
+
+    stage.meanwhile = cancel_then_write
+    stage.training.train(stage.job_id)
+    assert not store.exists(checkpoints_path(stage.job_id))
