@@ -16,6 +16,7 @@ from services.common.vision.critique import Critique
 from services.common.vision.explanation import Segment
 from services.common.vision.typed_rules import MaskSource, TypedRule
 from services.trainer.domain.job import AlignmentRequest, Job, JobState
+from services.trainer.domain.review import Review
 
 
 class WorkerStopping(Unavailable):
@@ -59,12 +60,13 @@ class ExplainedSample:
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps done within a state; `loss` in training only."""
+    """Steps done within a state; `loss` in training only, `eta_s` seconds left as of this step, None until a rate is known."""
 
     done: int
     total: int
     unit: str
     loss: float | None = None
+    eta_s: float | None = None
 
 
 class Explainer(Protocol):
@@ -101,11 +103,11 @@ class Lvlm(Protocol):
 class Queue(Protocol):
     """The broker."""
 
-    def send_critique(self, job_id: str) -> None:
-        """Ask for the critiquing step."""
+    def send_critique(self, job: Job) -> None:
+        """Ask for the critiquing step; jobs of a higher priority come first."""
 
-    def send_train(self, job_id: str) -> None:
-        """Ask for the training step."""
+    def send_train(self, job: Job) -> None:
+        """Ask for the training step, likewise."""
 
 
 class ProgressBoard(Protocol):
@@ -138,10 +140,18 @@ class Lease(Protocol):
         """Say that something happens to the job."""
 
     def is_active(self, job_id: str) -> bool:
-        """Whether somebody holds a step of the job or touched it within a minute."""
+        """Whether somebody holds a step of the job or touched it within a minute; `Unavailable` when the broker is away."""
 
     def claim_recovery(self, job_id: str) -> bool:
-        """Whether the caller is the one to send the job on again; for ten minutes nobody else is."""
+        """Whether the caller is the one to send the job on again; for ten minutes nobody else is. `Unavailable` as above."""
+
+
+@dataclass(frozen=True)
+class JobBrief:
+    """What lists are filtered and open jobs are counted by."""
+
+    state: JobState
+    submitter: str
 
 
 class Record(Protocol):
@@ -155,6 +165,9 @@ class Record(Protocol):
 
     def load(self, job_id: str) -> Job:
         """A job as it stands."""
+
+    def brief(self, job_id: str) -> JobBrief:
+        """A job's state and submitter, for less than `load` takes and, once it has ended, for nothing."""
 
     def job_ids(self) -> list[str]:
         """All jobs, newest first."""
@@ -197,8 +210,8 @@ class Critiques(Protocol):
     def critique(self, job_id: str, digest: str) -> Critique | None:
         """The kept critique of a picture, None when there is none."""
 
-    def critiques(self, job_id: str) -> list[Critique]:
-        """All of them, by picture digest."""
+    def effective_critiques(self, job_id: str) -> list[Critique]:
+        """Those that train and measure, by picture digest: what the reviews make of the kept ones."""
 
     def critiqued(self, job_id: str) -> set[str]:
         """Digests of the pictures that have one."""
@@ -207,7 +220,17 @@ class Critiques(Protocol):
         """Kept verdicts by name."""
 
 
-class Archive(Record, JobFiles, Critiques, Protocol):
+class Reviews(Protocol):
+    """What people decided of a job's critiques: one entry after the other."""
+
+    def add_review(self, job_id: str, number: int, review: Review) -> bool:
+        """Keep the entry with that number, counted from 0; False when there is one."""
+
+    def reviews(self, job_id: str) -> list[Review]:
+        """All entries, oldest first."""
+
+
+class Archive(Record, JobFiles, Critiques, Reviews, Protocol):
     """The whole record."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.common.runtime.settings import ServiceSettings
@@ -40,5 +41,8 @@ class TrainerSettings(ServiceSettings):
     """How much of a training may be lost when its process is killed, seconds: so often it writes from where it can go on."""
     lease_s: float = 30.0
     """How long a worker that died blocks its job, seconds."""
+    max_open_jobs_per_submitter: int = Field(default=0, ge=0)
+    """Jobs of one submitter that may be open at once; 0 sets no limit. API and workers file jobs, so both need it. It keeps order among people of
+    good will: who submits is believed as it comes."""
     recovery_interval_s: float = 60.0
     """How often a worker looks for jobs that nobody works on, seconds. A job is left alone that long after its last change."""

@@ -1,7 +1,13 @@
 """Names on the broker. Two services and every outside producer meet here; see docs/queues.md."""
 
-JOBS_QUEUE = "plumbline.jobs"
 CRITIQUES_QUEUE = "plumbline.critiques"
+URGENT_QUEUE = "plumbline.jobs.urgent"
+JOBS_QUEUE = "plumbline.jobs"
+BATCH_QUEUE = "plumbline.jobs.batch"
+
+WORKER_QUEUES = (CRITIQUES_QUEUE, URGENT_QUEUE, JOBS_QUEUE, BATCH_QUEUE)
+"""In the order in which a worker takes from them: a later one when all before it are empty. Critiques come first, for a batch is a second's work and
+its job waits for it."""
 
 SUBMIT_TASK = "plumbline.submit"
 """One keyword argument, `request`: the JSON of SubmitAlignmentRequest."""

@@ -6,12 +6,14 @@ import celery
 from kombu.exceptions import OperationalError
 
 from services.common.runtime.errors import Unavailable
-from services.common.runtime.queues import CRITIQUE_TASK, JOBS_QUEUE, TRAIN_TASK
+from services.common.runtime.queues import BATCH_QUEUE, CRITIQUE_TASK, JOBS_QUEUE, TRAIN_TASK, URGENT_QUEUE
+from services.trainer.domain.job import Job, Priority
 
 VISIBILITY_TIMEOUT_S = 6 * 3600
 """Longer than the longest job: a message that is not acknowledged by then is delivered again."""
 _SOCKET_TIMEOUT_S = 10.0
 """For every command: a broker that takes connections and answers nothing must not hold us. The worker's waiting ones (BRPOP) last 1 s."""
+_QUEUES = {Priority.URGENT: URGENT_QUEUE, Priority.NORMAL: JOBS_QUEUE, Priority.BATCH: BATCH_QUEUE}
 _RETRY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.5}
 
 
@@ -22,6 +24,8 @@ def build_app(broker_url: str) -> celery.Celery:
         "socket_connect_timeout": _SOCKET_TIMEOUT_S,
         "socket_timeout": _SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
+        # A worker takes from its queues in the order in which they were named to it, instead of from each in turn.
+        "queue_order_strategy": "priority",
     }
     app = celery.Celery("plumbline-trainer", broker=broker_url, set_as_current=False)
     app.conf.update(
@@ -42,23 +46,28 @@ def build_app(broker_url: str) -> celery.Celery:
 
 
 class CeleryQueue:
-    """Sends a job's steps to the workers."""
+    """Sends a job's steps to the workers, through the queue of its priority."""
 
     def __init__(self, app: celery.Celery) -> None:
         self._app = app
 
-    def send_critique(self, job_id: str) -> None:
+    def send_critique(self, job: Job) -> None:
         """See the port."""
-        self._send(CRITIQUE_TASK, job_id)
+        self._send(CRITIQUE_TASK, job)
 
-    def send_train(self, job_id: str) -> None:
+    def send_train(self, job: Job) -> None:
         """See the port."""
-        self._send(TRAIN_TASK, job_id)
+        self._send(TRAIN_TASK, job)
 
-    def _send(self, task: str, job_id: str) -> None:
+    def _send(self, task: str, job: Job) -> None:
         try:
             self._app.send_task(
-                task, kwargs={"job_id": job_id}, queue=JOBS_QUEUE, retry=True, retry_policy=_RETRY, ignore_result=True
+                task,
+                kwargs={"job_id": job.job_id},
+                queue=_QUEUES[job.request.priority],
+                retry=True,
+                retry_policy=_RETRY,
+                ignore_result=True,
             )
         except (OperationalError, OSError) as error:
             raise Unavailable("the broker can't be reached; submit again with the same idempotency key") from error

@@ -10,6 +10,7 @@ jobs/<id>/sent_to_training.json         the critiques are complete; who made it 
 jobs/<id>/attempts/<step>-0.json …      a worker began the step; <step>-0.ended.json: it came to an end there, good or bad
 jobs/<id>/pictures/<digest>             their files
 jobs/<id>/critiques/<digest>.json       what was said of them
+jobs/<id>/reviews/000000.json …         what a person decided of them; creating the next number is the compare-and-set
 jobs/<id>/set_aside/<digest>.json       what could not be used, with the reason
 jobs/<id>/checkpoints/<step>….safetensors  from where its training can go on; removed when the job leaves TRAINING
 jobs/<id>/metrics.json                  what was measured, and the gate's decision
@@ -34,6 +35,8 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from services.common.vision.critique import Critique
 from services.trainer.domain.job import AlignmentRequest, Job, JobEvent, JobState, check_transition
+from services.trainer.domain.review import Review, effective_critiques
+from services.trainer.ports import JobBrief
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,9 @@ class JobRecord:
         self._store = store
         self._counts: OrderedDict[str, dict[str, Counter[str]]] = OrderedDict()
         self._counting = threading.Lock()
+        self._filed: set[str] = set()
+        self._submitters: dict[str, str] = {}
+        self._ended: dict[str, JobBrief] = {}
 
     def find(self, idempotency_key: str, asked_digest: str) -> Job | None:
         """See the port.
@@ -94,10 +100,31 @@ class JobRecord:
         events = [JobEvent.model_validate_json(self._store.read(f"jobs/{job_id}/events/{name}")) for name in names]
         return Job(job_id, self._read_request(job_id), tuple(events))
 
+    def brief(self, job_id: str) -> JobBrief:
+        """See the port. What can't change any more is remembered: who filed a job, and how it ended.
+
+        Raises
+        ------
+        NotFound
+            When there is no such job.
+        """
+        if job_id in self._ended:
+            return self._ended[job_id]
+        last = max(self._store.list(f"jobs/{_check_id(job_id)}/events"), default=None)
+        if last is None:
+            raise NotFound(f"job_id: there is no job '{job_id}'")
+        if job_id not in self._submitters:
+            self._submitters[job_id] = json.loads(self._store.read(f"jobs/{job_id}/request.json")).get("submitter", "")
+        state = JobState(json.loads(self._store.read(f"jobs/{job_id}/events/{last}"))["state"])
+        brief = JobBrief(state, self._submitters[job_id])
+        if state.is_final:
+            self._ended[job_id] = brief
+        return brief
+
     def job_ids(self) -> list[str]:
         """See the port. A job that is just being filed is not listed yet."""
         jobs = sorted(self._store.list("jobs"), reverse=True)
-        return [job_id for job_id in jobs if self._store.exists(f"jobs/{job_id}/events/{_event_name(0)}")]
+        return [job_id for job_id in jobs if self._is_filed(job_id)]
 
     def advance(self, job: Job, state: JobState, **details: Any) -> Job:
         """See the port.
@@ -140,10 +167,11 @@ class JobRecord:
         name = f"critiques/{_hex(critique.image_digest)}.json"
         return self.write_once(job_id, name, critique.model_dump(mode="json"))
 
-    def critiques(self, job_id: str) -> list[Critique]:
+    def effective_critiques(self, job_id: str) -> list[Critique]:
         """See the port."""
         folder = f"jobs/{_check_id(job_id)}/critiques"
-        return [Critique.model_validate_json(self._store.read(f"{folder}/{name}")) for name in self._store.list(folder)]
+        kept = [Critique.model_validate_json(self._store.read(f"{folder}/{name}")) for name in self._store.list(folder)]
+        return effective_critiques(kept, self.reviews(job_id))
 
     def critique(self, job_id: str, digest: str) -> Critique | None:
         """See the port."""
@@ -169,6 +197,15 @@ class JobRecord:
                     verdicts = json.loads(self._store.read(f"{folder}/{name}"))["verdicts"]
                     counted[name] = Counter(verdict["verdict"] for verdict in verdicts)
             return dict(sum(counted.values(), Counter()))
+
+    def add_review(self, job_id: str, number: int, review: Review) -> bool:
+        """See the port."""
+        return self.write_once(job_id, f"reviews/{number:06d}.json", review.model_dump(mode="json"))
+
+    def reviews(self, job_id: str) -> list[Review]:
+        """See the port."""
+        folder = f"jobs/{_check_id(job_id)}/reviews"
+        return [Review.model_validate_json(self._store.read(f"{folder}/{name}")) for name in self._store.list(folder)]
 
     def set_aside(self, job_id: str, content: Any, reason: str) -> None:
         """See the port. What names no job is kept under `unclaimed/`."""
@@ -209,6 +246,11 @@ class JobRecord:
         except AlreadyExists as error:
             if not may_exist:
                 raise Conflict(f"job {job_id} changed at the same moment; look again") from error
+
+    def _is_filed(self, job_id: str) -> bool:
+        if job_id not in self._filed and self._store.exists(f"jobs/{job_id}/events/{_event_name(0)}"):
+            self._filed.add(job_id)
+        return job_id in self._filed
 
     def _is_known(self, job_id: str) -> bool:
         try:

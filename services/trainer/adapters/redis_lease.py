@@ -47,11 +47,7 @@ class RedisLease:
             When Redis can't be reached.
         """
         key, token = f"plumbline:lease:{job_id}:{step}", uuid.uuid4().hex
-        try:
-            is_ours = self._redis.set(key, token, nx=True, px=int(self._lease_s * 1000))
-        except redis.RedisError as error:
-            raise Unavailable("the broker can't be reached") from error
-        if not is_ours:
+        if not _ask(lambda: self._redis.set(key, token, nx=True, px=int(self._lease_s * 1000))):
             raise Conflict(f"job {job_id}: another worker is at the {step} step")
         holding = _Holding(lambda: self._renew(key, token), self._lease_s)
         try:
@@ -70,20 +66,14 @@ class RedisLease:
         self._tell(lambda: self._redis.set(f"plumbline:active:{job_id}", "1", px=int(self._active_s * 1000)), job_id)
 
     def is_active(self, job_id: str) -> bool:
-        """See the port. True when Redis is away: nothing can be sent then either."""
+        """See the port."""
         leases = (f"plumbline:lease:{job_id}:{step}" for step in STEPS)
-        try:
-            return bool(self._redis.exists(f"plumbline:active:{job_id}", *leases))
-        except redis.RedisError:
-            return True
+        return bool(_ask(lambda: self._redis.exists(f"plumbline:active:{job_id}", *leases)))
 
     def claim_recovery(self, job_id: str) -> bool:
         """See the port."""
         key = f"plumbline:recovered:{job_id}"
-        try:
-            return bool(self._redis.set(key, "1", nx=True, px=int(self._recovery_s * 1000)))
-        except redis.RedisError:
-            return False
+        return bool(_ask(lambda: self._redis.set(key, "1", nx=True, px=int(self._recovery_s * 1000))))
 
     def _renew(self, key: str, token: str) -> bool:
         return bool(self._redis.eval(_RENEW, 1, key, token, int(self._lease_s * 1000)))
@@ -93,6 +83,13 @@ class RedisLease:
             command()
         except redis.RedisError as error:
             log.warning("lease not told", extra={"job_id": job_id, "cause": type(error).__name__})
+
+
+def _ask(command: Callable[[], object]) -> object:
+    try:
+        return command()
+    except redis.RedisError as error:
+        raise Unavailable("the broker can't be reached") from error
 
 
 class _Holding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -64,6 +66,14 @@ class Loss(StrEnum):
     MASK_OUT = "MASK_OUT"
 
 
+class Priority(StrEnum):
+    """Which jobs' steps are begun first: urgent, normal, batch."""
+
+    NORMAL = "NORMAL"
+    URGENT = "URGENT"
+    BATCH = "BATCH"
+
+
 class AlignmentRequest(BaseModel):
     """What was asked for, with the model resolved: an immutable part of the record."""
 
@@ -86,6 +96,18 @@ class AlignmentRequest(BaseModel):
     loss: Loss = Loss.RRR
     selection: Selection = Selection.LOW_ENTROPY_PER_CLASS
     criteria: Criteria = Criteria()
+    priority: Priority = Priority.NORMAL
+    submitter: str = ""
+    retry_of: str = ""
+    """The ended job whose request this is, if any."""
+    review: bool = False
+    """Whether a person reviews the critiques before the job trains."""
+
+    @property
+    def specification_digest(self) -> str:
+        """Of all that the experts said: specification and confirmed rules, "sha256:<hex>"."""
+        said = self.model_dump(mode="json", include={"specification", "typed_rules"})
+        return f"sha256:{hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}"
 
 
 class JobEvent(BaseModel):
@@ -96,6 +118,8 @@ class JobEvent(BaseModel):
     state: JobState
     at: datetime
     reason: str = ""
+    caller: str = ""
+    """Who asked for it, "" where that is not known."""
     published_version: int = 0
     published_digest: str = ""
 

@@ -1,8 +1,12 @@
-"""When a job's critiques are complete, it goes to training: of all who see that, one sends it."""
+"""When a job's critiques are complete, it goes to review or to training: of all who see that, one sends it."""
 
 from __future__ import annotations
 
-from services.trainer.domain.job import JobState
+import contextlib
+
+from services.common.runtime.errors import Conflict
+from services.trainer.domain.job import Job, JobState
+from services.trainer.domain.review import is_finished
 from services.trainer.ports import Archive, Queue
 
 EXPECTED = "expected.json"
@@ -23,12 +27,23 @@ class Completing:
         asked = self._archive.read(job_id, ASKED)
         return asked is not None and set(asked) <= self._archive.critiqued(job_id)
 
+    def may_train(self, job: Job) -> bool:
+        """Whether the job waits for training: its critiques are complete and, where it is to be reviewed, its review is finished."""
+        if job.request.review:
+            return job.state == JobState.AWAITING_REVIEW and is_finished(self._archive.reviews(job.job_id))
+        return job.state == JobState.CRITIQUING and self.is_complete(job.job_id)
+
     def send_when_complete(self, job_id: str) -> None:
-        """Send a complete job to training, once.
+        """Bring a complete job to its review, if it is to be reviewed, and else or afterwards to training, once.
 
         Whoever creates the marker sends. If it dies in between, or the broker is away just then, the recovery sends the job on.
         """
-        if self._archive.load(job_id).state != JobState.CRITIQUING or not self.is_complete(job_id):
+        job = self._archive.load(job_id)
+        if job.request.review and job.state == JobState.CRITIQUING and self.is_complete(job_id):
+            with contextlib.suppress(Conflict):  # somebody saw it at the same moment, or cancelled the job
+                self._archive.advance(job, JobState.AWAITING_REVIEW)
+            return
+        if not self.may_train(job):
             return
         if self._archive.write_once(job_id, SENT_TO_TRAINING, {"critiques": len(self._archive.critiqued(job_id))}):
-            self._queue.send_train(job_id)
+            self._queue.send_train(job)

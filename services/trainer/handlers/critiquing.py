@@ -16,6 +16,7 @@ from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.selection import digest_table, select_for_alignment, select_held_out, split_rows
 from services.trainer.handlers.attempting import attempt, note, read_series
 from services.trainer.handlers.completing import ASKED, EXPECTED, SPLIT, Completing
+from services.trainer.handlers.pacing import Pace
 from services.trainer.ports import (
     Archive,
     DatasetReader,
@@ -145,6 +146,12 @@ class Critiquing:
         there = self._archive.critiqued(job.job_id)
         asked: list[str] = sorted(there)
         waiting = [sample for digest, sample in samples.items() if digest not in there]
+        pace = Pace()
+
+        def show(done: int) -> None:
+            self._board.show(job.job_id, pace.foresee(Progress(done, len(samples), "image")))
+
+        show(len(there))
         for start in range(0, len(waiting), MAX_BATCH_CRITIQUES):
             if self._stopping.is_set():
                 raise WorkerStopping("the worker is told to go")
@@ -164,8 +171,7 @@ class Critiquing:
                     request.typed_rules,
                 )
             asked += [picture.sample.digest for picture in explained]
-            done = len(there) + start + len(chunk)
-            self._board.show(job.job_id, Progress(done, len(samples), "image"))
+            show(len(there) + start + len(chunk))
         self._archive.write_once(job.job_id, ASKED, asked)
         number = len(read_series(self._archive, job.job_id, _round_name))
         self._archive.write_once(job.job_id, _round_name(number), note() | {"critiqued": len(there)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
-from services.common.runtime.errors import ServiceError
+from services.common.runtime.errors import ServiceError, Unavailable
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, count_lost, tell_lost
 from services.trainer.handlers.completing import Completing
@@ -26,34 +26,50 @@ class Recovering:
         self._lease = lease
         self._quiet = quiet
 
-    def recover(self) -> None:
-        """Put every job back in the queue that has not ended, has been quiet for a while and has no worker."""
+    def recover(self) -> int:
+        """Put every job back in the queue that has not ended, waits for no person, has been quiet for a while and has no worker.
+
+        Returns how many. One that was put back within the last ten minutes is left alone.
+
+        Raises
+        ------
+        Unavailable
+            When the broker is away; some jobs may be back by then.
+        """
+        count = 0
         for job_id in self._archive.job_ids():
             try:
-                self._look_at(self._archive.load(job_id))
+                if not self._archive.brief(job_id).state.is_final:
+                    count += self._send_on(self._archive.load(job_id))
+            except Unavailable:
+                raise
             except ServiceError as error:
                 log.warning("job not recovered", extra={"job_id": job_id, "kind": error.kind})
             except Exception:  # one job that can't be read must not keep the others from being recovered
                 log.exception("job not recovered", extra={"job_id": job_id})
+        return count
 
-    def _look_at(self, job: Job) -> None:
-        if job.state not in _RECOVERED or datetime.now(UTC) - job.events[-1].at < self._quiet:
-            return
+    def _send_on(self, job: Job) -> bool:
+        """Whether the job was put back in the queue."""
+        is_waiting = job.state in _RECOVERED or self._completing.may_train(job)
+        if not is_waiting or datetime.now(UTC) - job.events[-1].at < self._quiet:
+            return False
         if self._lease.is_active(job.job_id) or not self._lease.claim_recovery(job.job_id):
-            return
+            return False
         step = self._next_step(job)
         # Attempts, not recoveries: a job may wait in a busy queue for as long as it takes.
         if count_lost(self._archive, job.job_id, step) >= MAX_LOST_ATTEMPTS:
             # From the job as it was seen: one that moved meanwhile has a worker again, and this is a Conflict.
             self._archive.advance(job, JobState.FAILED, reason=tell_lost(step))
-            return
+            return False
         log.info("job sent on again", extra={"job_id": job.job_id, "state": job.state})
         if step == "train":
-            self._queue.send_train(job.job_id)
+            self._queue.send_train(job)
         else:
-            self._queue.send_critique(job.job_id)
+            self._queue.send_critique(job)
+        return True
 
     def _next_step(self, job: Job) -> str:
         """The step that the job waits for, `critique` or `train`."""
-        is_critiqued = job.state == JobState.CRITIQUING and self._completing.is_complete(job.job_id)
-        return "train" if is_critiqued or job.state in (JobState.TRAINING, JobState.EVALUATING) else "critique"
+        is_trained = job.state in (JobState.TRAINING, JobState.EVALUATING) or self._completing.may_train(job)
+        return "train" if is_trained else "critique"

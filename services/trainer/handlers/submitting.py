@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 
-from services.common.runtime.errors import InvalidInput
+from services.common.runtime.errors import InvalidInput, Overloaded
 from services.common.vision.class_specification import EVERY_CLASS, ClassSpecification
 from services.common.vision.typed_rules import MaskSource, TypedRule, list_phrases
-from services.trainer.domain.job import AlignmentRequest, Job, JobState, Loss
+from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.job import AlignmentRequest, Job, JobState, Loss, Priority
 from services.trainer.domain.selection import Selection
 from services.trainer.ports import DatasetReader, Explainer, ModelAnswer, Queue, Record
 
@@ -19,7 +20,8 @@ DEFAULT_EPOCHS = 8
 MIN_PICTURES_PER_CLASS = 5
 """A fifth validates: with fewer a class has nothing to validate on."""
 MAX_SEED = 2**63 - 1
-MAX_KEY_LENGTH = 256
+MAX_KEY_LENGTH = MAX_SUBMITTER_LENGTH = 256
+_QUOTA_RETRY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Submission:
     typed_rules: tuple[TypedRule, ...] = ()
     loss: Loss = Loss.RRR
     selection: Selection = Selection.LOW_ENTROPY_PER_CLASS
+    criteria: Criteria = field(default_factory=Criteria)
+    priority: Priority = Priority.NORMAL
+    submitter: str = ""
+    review: bool = False
+    retry_of: str = ""
 
     @property
     def digest(self) -> str:
@@ -51,6 +58,15 @@ class Submission:
             del content["loss"]
         if self.selection is Selection.LOW_ENTROPY_PER_CLASS:
             del content["selection"]
+        # Of criteria and what came after them only what was chosen: so what is added later changes no key either.
+        content["criteria"] = {
+            name: asked for name, asked in content["criteria"].items() if asked != getattr(Criteria, name)
+        }
+        for name in ("criteria", "submitter", "retry_of", "review"):
+            if not content[name]:
+                del content[name]
+        if self.priority is Priority.NORMAL:
+            del content["priority"]
         text = json.dumps(content, sort_keys=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -58,11 +74,19 @@ class Submission:
 class Submitting:
     """Files jobs and sends them to the workers."""
 
-    def __init__(self, record: Record, explainer: Explainer, datasets: DatasetReader, queue: Queue) -> None:
+    def __init__(
+        self,
+        record: Record,
+        explainer: Explainer,
+        datasets: DatasetReader,
+        queue: Queue,
+        max_open_per_submitter: int = 0,
+    ) -> None:
         self._record = record
         self._explainer = explainer
         self._datasets = datasets
         self._queue = queue
+        self._max_open = max_open_per_submitter
 
     def submit(self, submission: Submission) -> Job:
         """The filed job, or the one that the same key filed with the same content, whatever became of model and data since.
@@ -75,6 +99,8 @@ class Submitting:
             When there is no such model.
         AlreadyExists
             When the key filed other content.
+        Overloaded
+            When the submitter has as many open jobs as it may have. Two that file at the same moment may both be let in.
         Unavailable
             When the explainer or the broker is away; in the latter case the job is filed, and the same key sends it again.
         """
@@ -84,10 +110,11 @@ class Submitting:
             job = self._record.find(submission.idempotency_key, submission.digest)
         job = job or self._file(submission)
         if job.state == JobState.QUEUED:
-            self._queue.send_critique(job.job_id)
+            self._queue.send_critique(job)
         return job
 
     def _file(self, submission: Submission) -> Job:
+        self._check_quota(submission.submitter)
         model = self._find_model(submission)
         try:
             submission.specification.check_classes(model.labels)
@@ -112,8 +139,26 @@ class Submitting:
                 typed_rules=submission.typed_rules,
                 loss=submission.loss,
                 selection=submission.selection,
+                criteria=submission.criteria,
+                priority=submission.priority,
+                submitter=submission.submitter,
+                review=submission.review,
+                retry_of=submission.retry_of,
             )
         )
+
+    def _check_quota(self, submitter: str) -> None:
+        """Raise `Overloaded` when `submitter` has as many open jobs as it may have; those who give no name share one quota."""
+        if not self._max_open:
+            return
+        briefs = (self._record.brief(job_id) for job_id in self._record.job_ids())
+        open_count = sum(brief.submitter == submitter and not brief.state.is_final for brief in briefs)
+        if open_count >= self._max_open:
+            name = f"'{submitter}'" if submitter else "submitters without a name"
+            raise Overloaded(
+                f"submitter: {name} has {open_count} open jobs of at most {self._max_open}; wait until one ends, or cancel one",
+                retry_after_s=_QUOTA_RETRY_S,
+            )
 
     def _find_model(self, submission: Submission) -> ModelAnswer:
         model = self._explainer.find_model(submission.model_name, submission.model_version)
@@ -163,16 +208,22 @@ def _check_rules(submission: Submission, labels: tuple[str, ...], class_names: l
 
 
 def _check_ranges(submission: Submission) -> None:
-    for field, value, most in (
+    for path, value, most in (
         ("options.images_per_class", submission.images_per_class, 10_000),
         ("options.epochs", submission.epochs, 200),
     ):
         if not 0 <= value <= most:
-            raise InvalidInput(field, f"expected 1 to {most}, or 0 for the default; got {value}")
+            raise InvalidInput(path, f"expected 1 to {most}, or 0 for the default; got {value}")
     if not 0 <= submission.seed < MAX_SEED:
         raise InvalidInput("options.seed", f"expected 0 to {MAX_SEED - 1}, got {submission.seed}")
+    for criterion in fields(Criteria):
+        asked = getattr(submission.criteria, criterion.name)
+        if asked is not None and not 0 <= asked <= 1:
+            raise InvalidInput(f"options.criteria.{criterion.name}", f"expected a ratio from 0 to 1, got {asked:g}")
     if len(submission.idempotency_key) > MAX_KEY_LENGTH:
         raise InvalidInput("idempotency_key", f"longer than {MAX_KEY_LENGTH} characters")
+    if len(submission.submitter) > MAX_SUBMITTER_LENGTH:
+        raise InvalidInput("submitter", f"longer than {MAX_SUBMITTER_LENGTH} characters")
     if not submission.model_name:
         raise InvalidInput("model.name", "empty; expected the name of a served model")
     if submission.model_version < 0:

@@ -9,6 +9,7 @@ from services.common.runtime.errors import Conflict, ServiceError, WrongState
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import attempt
 from services.trainer.handlers.completing import Completing
+from services.trainer.handlers.pacing import Pace
 from services.trainer.ports import Archive, Explainer, Lease, ProgressBoard, TrainingRun
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Training:
         with self._lease.hold(job_id, "train") as is_ours:
             job = self._archive.load(job_id)
             # A message may come too early, as anybody who reaches the broker can send one.
-            if job.state == JobState.CRITIQUING and self._completing.is_complete(job_id):
+            if self._completing.may_train(job):
                 job = self._archive.advance(job, JobState.TRAINING)
             if job.state not in (JobState.TRAINING, JobState.EVALUATING):
                 return
@@ -61,7 +62,8 @@ class Training:
 
     def _fine_tune(self, job: Job, is_wanted: Callable[[], bool]) -> Job:
         if self._archive.read(job.job_id, METRICS) is None:
-            metrics = self._run(job, lambda progress: self._board.show(job.job_id, progress), is_wanted)
+            pace = Pace()
+            metrics = self._run(job, lambda progress: self._board.show(job.job_id, pace.foresee(progress)), is_wanted)
             if metrics is None or not is_wanted():
                 return self._leave(job.job_id)
             self._archive.write_once(job.job_id, METRICS, metrics)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from services.common.runtime.errors import Conflict, ServiceError
+from services.trainer.domain.job import Job
 from services.trainer.ports import Progress
 
 
@@ -16,11 +17,11 @@ class ListQueue:
         self.sent: list[tuple[str, str]] = []
         self.failure: ServiceError | None = None
 
-    def send_critique(self, job_id: str) -> None:
-        self._send("critique", job_id)
+    def send_critique(self, job: Job) -> None:
+        self._send("critique", job.job_id)
 
-    def send_train(self, job_id: str) -> None:
-        self._send("train", job_id)
+    def send_train(self, job: Job) -> None:
+        self._send("train", job.job_id)
 
     def _send(self, step: str, job_id: str) -> None:
         if self.failure:

@@ -14,8 +14,10 @@ from services.common.runtime.errors import AlreadyExists, Conflict, NotFound, Wr
 from services.common.vision.critique import Critique
 from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.job_record import JobRecord, checkpoints_path
-from services.trainer.domain.job import JobState, Loss
+from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.job import JobState, Loss, Priority
 from services.trainer.domain.selection import Selection
+from services.trainer.ports import JobBrief
 from tests.unit.trainer.made_up import RULES, make_critique, make_request
 
 
@@ -147,6 +149,39 @@ def test_what_names_no_job_is_set_aside_unclaimed_and_once(tmp_path: Path, recor
         record.set_aside("../../etc", {"a": 1}, "why")
     (kept,) = (tmp_path / "unclaimed").iterdir()
     assert '"why"' in kept.read_text()
+
+
+def test_a_brief_follows_the_job_and_stays_as_it_ended(record: JobRecord):
+    job = record.file(make_request(submitter="ward 3"))
+    assert record.brief(job.job_id) == JobBrief(JobState.QUEUED, "ward 3")
+    job = record.advance(job, JobState.CRITIQUING)
+    assert record.brief(job.job_id) == JobBrief(JobState.CRITIQUING, "ward 3")
+    record.advance(job, JobState.FAILED)
+    assert [record.brief(job.job_id) for _ in range(2)] == [JobBrief(JobState.FAILED, "ward 3")] * 2
+
+
+def test_a_brief_sees_what_another_process_did(record: JobRecord, tmp_path: Path):
+    job = record.file(make_request())
+    assert record.brief(job.job_id).state == JobState.QUEUED
+    JobRecord(ArtifactStore(tmp_path)).advance(job, JobState.CANCELLED)
+    assert record.brief(job.job_id).state == JobState.CANCELLED
+
+
+def test_a_job_that_was_filed_before_there_were_submitters_has_none(record: JobRecord, tmp_path: Path):
+    job_id = record.file(make_request()).job_id
+    path = tmp_path / "jobs" / job_id / "request.json"
+    content = json.loads(path.read_text())
+    for name in ("submitter", "priority", "criteria", "retry_of"):
+        del content[name]
+    path.write_text(json.dumps(content))
+    assert record.brief(job_id) == JobBrief(JobState.QUEUED, "")
+    request = record.load(job_id).request
+    assert (request.priority, request.criteria, request.retry_of) == (Priority.NORMAL, Criteria(), "")
+
+
+def test_there_is_no_brief_of_a_job_that_there_is_not(record: JobRecord):
+    with pytest.raises(NotFound):
+        record.brief("20261124-161100-000000-0123abcd")
 
 
 @pytest.mark.parametrize("state", [JobState.EVALUATING, JobState.CANCELLED, JobState.FAILED])

@@ -92,6 +92,24 @@ def test_a_job_that_just_moved_is_left_alone(tmp_path: Path):
     assert stage.queue.sent == []
 
 
+def test_the_recovery_tells_how_many_jobs_it_put_back(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.TRAINING)
+    held = stage.record.file(make_request())
+    stage.record.file(make_request())
+    stage.record.advance(stage.record.file(make_request()), JobState.CANCELLED)
+    with stage.lease.hold(held.job_id, "critique"):
+        assert stage.recovering.recover() == 2
+    assert stage.recovering.recover() == 1
+    assert stage.recovering.recover() == 0
+
+
+def test_a_broker_that_is_away_is_told_instead_of_nothing_to_recover(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.QUEUED)
+    stage.queue.failure = Unavailable("the broker can't be reached")
+    with pytest.raises(Unavailable):
+        stage.recovering.recover()
+
+
 def test_of_all_workers_that_look_one_sends(tmp_path: Path):
     stage = _Stage(tmp_path, JobState.QUEUED)
     for _ in range(4):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
+from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, Overloaded, Unavailable
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
-from services.trainer.domain.job import JobState, Loss
+from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.job import JobState, Loss, Priority
 from services.trainer.domain.selection import Selection
 from services.trainer.handlers.submitting import Submission, Submitting
 from services.trainer.ports import ModelAnswer
@@ -110,6 +112,10 @@ def _rules(*rules: ClassRule) -> ClassSpecification:
         ({"mask_source": MaskSource.GROUNDED, "typed_rules": (_must_not("all", count=17),)}, "rules"),
         ({"mask_source": MaskSource.GROUNDED, "typed_rules": (*RULES, _must_not("cat"))}, "rules[2].class_name"),
         ({"typed_rules": (_must_not("cat"),)}, "rules[0].class_name"),
+        ({"criteria": Criteria(max_accuracy_drop=1.01)}, "options.criteria.max_accuracy_drop"),
+        ({"criteria": Criteria(min_class_accuracy=-0.1)}, "options.criteria.min_class_accuracy"),
+        ({"criteria": Criteria(min_reliance_drop=math.nan)}, "options.criteria.min_reliance_drop"),
+        ({"submitter": "s" * 257}, "submitter"),
     ],
 )
 def test_submit_names_the_field_at_fault_and_files_nothing(stage: _Stage, change: dict[str, Any], field: str):
@@ -201,6 +207,11 @@ def test_loss_and_selection_are_filed_with_the_job(stage: _Stage):
         {"typed_rules": RULES[:1]},
         {"loss": Loss.R4},
         {"selection": Selection.LOW_ENTROPY},
+        {"criteria": Criteria(min_class_accuracy=0.0)},
+        {"criteria": Criteria(max_accuracy_drop=0.03)},
+        {"priority": Priority.BATCH},
+        {"submitter": "ward 3"},
+        {"retry_of": "20261124-161100-000000-0123abcd"},
     ],
 )
 def test_the_same_key_with_another_choice_or_other_rules_is_refused(stage: _Stage, change: dict[str, Any]):
@@ -208,6 +219,67 @@ def test_the_same_key_with_another_choice_or_other_rules_is_refused(stage: _Stag
     stage.submitting.submit(keyed)
     with pytest.raises(AlreadyExists, match="other content"):
         stage.submitting.submit(dataclasses.replace(keyed, **change))
+
+
+def test_criteria_priority_and_submitter_are_filed_with_the_job(stage: _Stage):
+    asked = {"criteria": Criteria(min_reliance_drop=0.1), "priority": Priority.URGENT, "submitter": "ward 3"}
+    request = stage.submitting.submit(dataclasses.replace(GOOD, **asked)).request
+    filed = stage.record.load(stage.record.job_ids()[0]).request
+    assert request == filed
+    assert (filed.criteria, filed.priority, filed.submitter) == tuple(asked.values())
+
+
+def test_criteria_that_are_written_out_are_the_same_content_as_the_defaults_they_stand_for():
+    assert dataclasses.replace(GOOD, criteria=Criteria(max_accuracy_drop=0.05)).digest == GOOD.digest
+
+
+def _stage_with_quota(root: Path, most: int) -> _Stage:
+    stage = _Stage(root)
+    stage.submitting = Submitting(stage.record, stage.explainer, DatasetFolder(root / "data"), stage.queue, most)
+    return stage
+
+
+def _of(submitter: str, key: str = "") -> Submission:
+    return dataclasses.replace(GOOD, submitter=submitter, idempotency_key=key)
+
+
+@pytest.mark.parametrize("submitter", ["ward 3", ""])
+def test_a_submitter_with_as_many_open_jobs_as_allowed_is_told_to_come_back(tmp_path: Path, submitter: str):
+    stage = _stage_with_quota(tmp_path, 2)
+    for _ in range(2):
+        stage.submitting.submit(_of(submitter))
+    with pytest.raises(Overloaded, match="2 open jobs of at most 2") as caught:
+        stage.submitting.submit(_of(submitter))
+    assert caught.value.retry_after_s == 60
+    assert len(stage.record.job_ids()) == len(stage.queue.sent) == 2
+
+
+def test_another_submitter_is_not_held_up(tmp_path: Path):
+    stage = _stage_with_quota(tmp_path, 1)
+    stage.submitting.submit(_of("ward 3"))
+    assert stage.submitting.submit(_of("ward 4")).state == JobState.QUEUED
+
+
+@pytest.mark.parametrize("end", [JobState.CANCELLED, JobState.FAILED])
+def test_a_job_that_ended_makes_room_for_another(tmp_path: Path, end: JobState):
+    stage = _stage_with_quota(tmp_path, 1)
+    first = stage.submitting.submit(_of("ward 3"))
+    with pytest.raises(Overloaded):
+        stage.submitting.submit(_of("ward 3"))
+    stage.record.advance(first, end)
+    assert stage.submitting.submit(_of("ward 3")).job_id != first.job_id
+
+
+def test_a_key_finds_its_job_when_the_quota_is_full(tmp_path: Path):
+    stage = _stage_with_quota(tmp_path, 1)
+    first = stage.submitting.submit(_of("ward 3", key="k"))
+    assert stage.submitting.submit(_of("ward 3", key="k")).job_id == first.job_id
+
+
+def test_without_a_quota_nobody_is_held_up(stage: _Stage):
+    for _ in range(5):
+        stage.submitting.submit(_of("ward 3"))
+    assert len(stage.queue.sent) == 5
 
 
 def test_a_key_of_before_there_was_a_choice_still_finds_its_job():
