@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.vision.model_bundle import load_bundle
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.domain import alignment
+from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.job import Loss
 from services.trainer.training_process import train_job
 from tests.integration.trainer.conftest import Trainer
@@ -17,17 +20,35 @@ from tests.integration.trainer.made_job import make_batches, make_waiting_job, w
 from tests.unit.trainer.made_up import SIZE
 
 
+def _train(tmp_path: Path, **asked: Any) -> dict[str, Any]:
+    """The numbers of a critiqued job, trained in this process."""
+    trainer = Trainer(tmp_path, broker_url="", listen="")
+    job = make_waiting_job(trainer, write_data_and_model(trainer), **asked)
+    for batch in make_batches(trainer, job):
+        for critique in batch.critiques:
+            trainer.record.add_critique(job.job_id, critique)
+    return train_job(ArtifactStore(tmp_path / "store"), DatasetFolder(tmp_path / "data"), job.job_id)
+
+
+def test_a_job_is_decided_by_the_criteria_that_it_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(alignment, "LEAST_STEPS", 100)
+    criteria = Criteria(min_class_accuracy=0.5, min_reliance_drop=1.0)
+    metrics = _train(tmp_path, criteria=criteria)
+    assert metrics["criteria"] == asdict(criteria)
+    checks = {check["criterion"]: check for check in metrics["decision"]["checks"]}
+    assert checks["no class is worse than 0.5"]["is_met"]
+    missed = checks["the part of the decision in criticised regions falls by at least 1"]
+    assert not missed["is_met"]
+    assert (missed["before"], missed["after"]) == tuple(metrics[when]["reliance"] for when in ("before", "after"))
+    assert not metrics["decision"]["is_accepted"]
+
+
 @pytest.mark.parametrize("loss", [Loss.RRR, Loss.MASK_OUT])
 def test_numbers_and_card_tell_the_loss_and_what_segments_of_each_verdict_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: Loss
 ):
     monkeypatch.setattr(alignment, "LEAST_STEPS", 100)
-    trainer = Trainer(tmp_path, broker_url="", listen="")
-    job = make_waiting_job(trainer, write_data_and_model(trainer), loss=loss)
-    for batch in make_batches(trainer, job):
-        for critique in batch.critiques:
-            trainer.record.add_critique(job.job_id, critique)
-    metrics = train_job(ArtifactStore(tmp_path / "store"), DatasetFolder(tmp_path / "data"), job.job_id)
+    metrics = _train(tmp_path, loss=loss)
 
     held = metrics["evidence_by_verdict"]
     before, after = metrics["before"], metrics["after"]
