@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TypeVar
 
 import grpc
@@ -20,6 +21,8 @@ from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as explainer_rpc
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as lvlm_rpc
+from plumbline.trainer.v1 import audit_service_pb2 as audit_pb
+from plumbline.trainer.v1 import audit_service_pb2_grpc as audit_rpc
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as trainer_rpc
 
@@ -33,6 +36,7 @@ _CALL_TIMEOUT_S = 120.0
 _PUBLISH_TIMEOUT_S = 300.0
 _DESCRIBE_TIMEOUT_S = 2.0
 """For each picture."""
+_CALLER_KEY = "plumbline-caller-bin"
 _REFUSED = re.compile(r"images\[(\d+)\]")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 
@@ -42,13 +46,18 @@ NamedImage = tuple[str, bytes]
 
 
 class Client(AbstractContextManager):
-    """Calls to the services at three addresses (host:port). Every call has a deadline and raises `PlumblineError`."""
+    """Calls to the services at three addresses (host:port). Every call has a deadline and raises `PlumblineError`.
 
-    def __init__(self, explainer: str, lvlm: str, trainer: str) -> None:
+    `caller` is who asks, for the audit log.
+    """
+
+    def __init__(self, explainer: str, lvlm: str, trainer: str, caller: str = "") -> None:
         self._channels = [_open_channel(address) for address in (explainer, lvlm, trainer)]
         self._explainer = explainer_rpc.ExplainerServiceStub(self._channels[0])
         self._lvlm = lvlm_rpc.LvlmServiceStub(self._channels[1])
         self._trainer = trainer_rpc.TrainerServiceStub(self._channels[2])
+        self._audit = audit_rpc.AuditServiceStub(self._channels[2])
+        self._metadata = ((_CALLER_KEY, caller.encode(errors="replace")),) if caller else ()
 
     def __exit__(self, *_: object) -> None:
         for channel in self._channels:
@@ -64,6 +73,15 @@ class Client(AbstractContextManager):
             name=name, bundle_path=bundle_path, expected_champion_version=expected_champion, idempotency_key=key
         )
         return self._call("explainer", self._explainer.PublishModel, request, _PUBLISH_TIMEOUT_S).model
+
+    def roll_back(
+        self, name: str, expected_champion: int, reason: str, key: str, version: int = 0
+    ) -> explainer_pb.RollBackModelResponse:
+        """Serve the weights of `version` (0: of the newest before the champion that has others) again as the next version of `name`."""
+        request = explainer_pb.RollBackModelRequest(
+            name=name, version=version, expected_champion_version=expected_champion, reason=reason, idempotency_key=key
+        )
+        return self._call("explainer", self._explainer.RollBackModel, request, _PUBLISH_TIMEOUT_S)
 
     def predict(self, name: str, images: Sequence[NamedImage], version: int = 0) -> list[vision_pb2.Prediction]:
         """Predictions of any number of pictures, in order; version 0 is the champion."""
@@ -152,9 +170,9 @@ class Client(AbstractContextManager):
             "trainer", self._trainer.GetAlignment, trainer_pb.GetAlignmentRequest(job_id=job_id)
         ).alignment
 
-    def jobs(self, most: int = 50) -> Sequence[trainer_pb.Alignment]:
-        """The newest jobs, newest first."""
-        request = trainer_pb.ListAlignmentsRequest(page_size=most)
+    def jobs(self, most: int = 50, states: Sequence[str] = (), submitter: str = "") -> Sequence[trainer_pb.Alignment]:
+        """The newest jobs, newest first: of all, or of those at one of `states` ("JOB_STATE_FAILED") and of one submitter."""
+        request = trainer_pb.ListAlignmentsRequest(page_size=most, states=states, submitter=submitter)
         return self._call("trainer", self._trainer.ListAlignments, request).alignments
 
     def watch(self, job_id: str, timeout_s: float) -> Iterator[trainer_pb.Alignment]:
@@ -171,6 +189,16 @@ class Client(AbstractContextManager):
         request = trainer_pb.CancelAlignmentRequest(job_id=job_id, reason=reason)
         return self._call("trainer", self._trainer.CancelAlignment, request).alignment
 
+    def retry(self, job_id: str, key: str) -> trainer_pb.Alignment:
+        """File a new job with the request of one that is FAILED, CANCELLED or REJECTED; the same key files one."""
+        request = trainer_pb.RetryAlignmentRequest(job_id=job_id, idempotency_key=key)
+        return self._call("trainer", self._trainer.RetryAlignment, request).alignment
+
+    def recover(self) -> int:
+        """Put the jobs back in the queue that have not ended and that nobody works on; returns how many."""
+        request = trainer_pb.RecoverAlignmentsRequest()
+        return self._call("trainer", self._trainer.RecoverAlignments, request).recovered_count
+
     def critiques(self, job_id: str) -> Iterator[trainer_pb.CritiquedImage]:
         """All critiques of a job, with their pictures."""
         token = ""
@@ -182,8 +210,60 @@ class Client(AbstractContextManager):
             if not token:
                 return
 
-    @staticmethod
-    def _call(service: str, method: Callable[..., Reply], request: object, timeout_s: float = _CALL_TIMEOUT_S) -> Reply:
+    def pictures(self, job_id: str) -> Iterator[trainer_pb.ChosenPicture]:
+        """All pictures that a job has chosen to have critiqued, without their files."""
+        token = ""
+        while True:
+            request = trainer_pb.ListPicturesRequest(job_id=job_id, page_token=token)
+            reply = self._call("trainer", self._trainer.ListPictures, request)
+            yield from reply.pictures
+            token = reply.next_page_token
+            if not token:
+                return
+
+    def push(self, batch_json: str) -> Sequence[trainer_pb.PushedCritique]:
+        """Send a critique batch; what became of each critique, in order."""
+        request = trainer_pb.PushCritiquesRequest(batch_json=batch_json)
+        return self._call("trainer", self._trainer.PushCritiques, request).critiques
+
+    def review(
+        self, job_id: str, reviewer: str, decisions: Sequence[trainer_pb.PictureDecision]
+    ) -> trainer_pb.ReviewCritiquesResponse:
+        """Keep up to 1000 decisions on a job's critiques, all or none."""
+        request = trainer_pb.ReviewCritiquesRequest(job_id=job_id, reviewer=reviewer, decisions=decisions)
+        return self._call("trainer", self._trainer.ReviewCritiques, request)
+
+    def finish_review(self, job_id: str, reviewer: str, accept_rest: bool = False) -> trainer_pb.Alignment:
+        """Send a reviewed job to training."""
+        request = trainer_pb.FinishReviewRequest(job_id=job_id, reviewer=reviewer, accept_rest=accept_rest)
+        return self._call("trainer", self._trainer.FinishReview, request).alignment
+
+    def audit_events(self, job_id: str = "", model_name: str = "") -> Iterator[audit_pb.AuditEvent]:
+        """Events of the audit log, newest first: all, or those of a job and of a model."""
+        token = ""
+        while True:
+            request = audit_pb.ListAuditEventsRequest(page_token=token, job_id=job_id, model_name=model_name)
+            reply = self._call("trainer", self._audit.ListAuditEvents, request)
+            yield from reply.events
+            token = reply.next_page_token
+            if not token:
+                return
+
+    def verify_audit(self, kept_number: int = 0, kept_hash: str = "") -> audit_pb.VerifyAuditResponse:
+        """How far the audit log is as it was written; `kept_hash` is what was noted elsewhere of event `kept_number`."""
+        request = audit_pb.VerifyAuditRequest(kept_number=kept_number, kept_hash=kept_hash)
+        return self._call("trainer", self._audit.VerifyAudit, request, _PUBLISH_TIMEOUT_S)
+
+    def live_version(self, model_name: str, at: datetime | None = None) -> audit_pb.FindLiveVersionResponse:
+        """What was the champion of a model at a time, which has a zone; None means now."""
+        request = audit_pb.FindLiveVersionRequest(model_name=model_name)
+        if at is not None:
+            request.at.FromDatetime(at)
+        return self._call("trainer", self._audit.FindLiveVersion, request)
+
+    def _call(
+        self, service: str, method: Callable[..., Reply], request: object, timeout_s: float = _CALL_TIMEOUT_S
+    ) -> Reply:
         size = request.ByteSize()
         if size > MAX_MESSAGE_BYTES:
             # gRPC itself would say RESOURCE_EXHAUSTED and name nothing.
@@ -192,7 +272,7 @@ class Client(AbstractContextManager):
                 f"{service}: {field}: {size} bytes; at most {MAX_MESSAGE_BYTES} are taken", "RESOURCE_EXHAUSTED", field
             )
         try:
-            return method(request, timeout=timeout_s)
+            return method(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error, service) from error
 

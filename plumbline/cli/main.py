@@ -14,11 +14,13 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from plumbline.cli.accepting import NAMES, read_criteria
 from plumbline.cli.grounding import AsJson, Out, Phrases, ground
-from plumbline.cli.replaying import critiques_app
+from plumbline.cli.pushing import critiques_app
+from plumbline.cli.reviewing import review
 from plumbline.cli.session import Session, console, failures_told
 from plumbline.cli.specifying import specification_app
-from plumbline.cli.watching import follow, state_name
+from plumbline.cli.watching import follow, state_name, until_review
 from plumbline.client import Client, NamedImage, explained_images
 from plumbline.errors import PlumblineError
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
@@ -34,10 +36,11 @@ MODELS_TIMEOUT_S = 30.0
 SHOWN_PLACES = 6
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-models_app = typer.Typer(invoke_without_command=True, help="List the served models, or add one.")
+models_app = typer.Typer(invoke_without_command=True, help="List the served models, add one, or roll one back.")
 app.add_typer(models_app, name="models")
 app.add_typer(critiques_app, name="critiques")
 app.add_typer(specification_app, name="specification")
+app.command()(review)
 
 
 class Masks(StrEnum):
@@ -64,6 +67,22 @@ class Selection(StrEnum):
     HIGH_ENTROPY = "high-entropy"
     RANDOM = "random"
 
+
+class Priority(StrEnum):
+    """Which jobs come before a job."""
+
+    URGENT = "urgent"
+    NORMAL = "normal"
+    BATCH = "batch"
+
+
+State = StrEnum(
+    "State",
+    [
+        (name.removeprefix("JOB_STATE_"), name.removeprefix("JOB_STATE_").lower().replace("_", "-"))
+        for name in trainer_pb.JobState.keys()[1:]
+    ],
+)
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
 Version = Annotated[int, typer.Option("--version", min=0, help="Version of the model; 0 is the champion.")]
@@ -128,6 +147,23 @@ def align(
         int, typer.Option(min=0, max=200, help="Passes over the training pictures; 0: the trainer's default.")
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of selection and training.")] = 0,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help=f"What the new version must hold to, from 0 to 1; may be given several times. Names: {', '.join(NAMES)}.",
+        ),
+    ] = None,
+    priority: Annotated[
+        Priority, typer.Option(help="Urgent jobs come before normal ones, and these before batch.")
+    ] = Priority.NORMAL,
+    submitter: Annotated[str, typer.Option(help="Who files the job; lists can be asked for it.")] = "",
+    is_reviewed: Annotated[
+        bool,
+        typer.Option(
+            "--review", help="Wait for a person's review of the critiques (plumbline review) before training."
+        ),
+    ] = False,
     key: Annotated[str, typer.Option(help="Idempotency key; the same key files one job.")] = "",
     is_watched: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the job to its end.")] = True,
 ) -> None:
@@ -147,12 +183,23 @@ def align(
                 "seed": seed,
                 "loss": f"LOSS_{loss.name}",
                 "selection": f"SELECTION_{selection.name}",
+                "criteria": read_criteria(accept or ()),
             },
+            priority=f"PRIORITY_{priority.name}",
+            submitter=submitter,
+            review=is_reviewed,
         )
         alignment = client.submit(request)
         console.print(f"job {alignment.job_id}", highlight=False)
         if is_watched:
-            alignment = follow(console, client.watch(alignment.job_id, JOB_TIMEOUT_S))
+            alignment = follow(console, until_review(client.watch(alignment.job_id, JOB_TIMEOUT_S)))
+            if state_name(alignment) == "AWAITING_REVIEW":
+                console.print(
+                    f"waits for a review: plumbline review {alignment.job_id} --page review.html",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+                return
             _print_end(alignment)
             if state_name(alignment) in ("FAILED", "CANCELLED"):
                 raise typer.Exit(1)
@@ -163,16 +210,33 @@ def jobs(
     context: typer.Context,
     cancel: Annotated[str, typer.Option(help="Cancel the job with this id.")] = "",
     watch: Annotated[str, typer.Option(help="Follow the job with this id.")] = "",
+    retry: Annotated[
+        str, typer.Option(help="File the request of this failed, cancelled or rejected job as a new one.")
+    ] = "",
+    is_recovering: Annotated[
+        bool,
+        typer.Option(
+            "--recover", help="Put the jobs back in the queue that nobody works on: the broker lost its messages."
+        ),
+    ] = False,
+    state: Annotated[
+        list[State] | None, typer.Option(help="List only jobs at this state; may be given several times.")
+    ] = None,
+    submitter: Annotated[str, typer.Option(help="List only jobs of this submitter.")] = "",
 ) -> None:
-    """List the newest jobs; cancel or follow one."""
+    """List the newest jobs; cancel, follow or retry one, or put those back in the queue that nobody works on."""
     with failures_told(), context.obj.client() as client:
         if cancel:
             client.cancel(cancel, "cancelled from the command line")
+        if retry:
+            console.print(f"job {client.retry(retry, uuid.uuid4().hex).job_id}", highlight=False)
+        if is_recovering:
+            console.print(f"{client.recover()} jobs were put back in the queue", highlight=False)
         if watch:
             _print_end(follow(console, client.watch(watch, JOB_TIMEOUT_S)))
             return
         table = Table(Column("job", no_wrap=True), "state", "model", "filed", "why")
-        for job in client.jobs():
+        for job in client.jobs(states=[f"JOB_STATE_{asked.name}" for asked in state or ()], submitter=submitter):
             filed = job.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
             model = f"{job.model.name} {job.model.version}"
             table.add_row(job.job_id, state_name(job), model, filed, escape(job.reason))
@@ -245,8 +309,13 @@ def models(context: typer.Context) -> None:
         table = Table("model", "version", "champion", "answers", "classes", Column("digest", overflow="fold"))
         for served in client.models():
             marks = ["yes" if mark else "" for mark in (served.is_champion, served.is_ready)]
+            repeats = f" (weights of {served.repeats_version})" if served.repeats_version else ""
             table.add_row(
-                served.model.name, str(served.model.version), *marks, ", ".join(served.labels), served.model.digest
+                served.model.name,
+                f"{served.model.version}{repeats}",
+                *marks,
+                ", ".join(served.labels),
+                served.model.digest,
             )
         console.print(table)
 
@@ -267,6 +336,28 @@ def add_model(
         newest = max(champions, default=0)
         if newest > served.version:
             console.print(f"the same bundle was added before; the champion stays version {newest}", highlight=False)
+
+
+@models_app.command("rollback")
+def roll_back_model(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="Why, in words; kept in the audit log.")],
+    model: Model = "",
+    to: Annotated[
+        int, typer.Option(min=0, help="Version to go back to; 0: the newest before the champion with other weights.")
+    ] = 0,
+    key: Annotated[str, typer.Option(help="Idempotency key; the same key rolls back once.")] = "",
+) -> None:
+    """Serve an older version's weights again, as the next version: numbers only grow."""
+    with failures_told(), context.obj.client() as client:
+        name = model or _only_model(client)
+        champion = next((entry.model.version for entry in client.models(name) if entry.is_champion), 0)
+        with console.status("loading and checking the model"):
+            reply = client.roll_back(name, champion, reason, key or uuid.uuid4().hex, to)
+        console.print(
+            f"{name} version {reply.model.version} is served, with the weights of version {reply.repeats_version}, {reply.model.digest}",
+            highlight=False,
+        )
 
 
 @app.command()

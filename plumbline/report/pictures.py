@@ -12,7 +12,8 @@ from plumbline.common.v1 import critique_pb2
 from plumbline.masks import decode_rle
 
 SIDE_PX = 168
-_COLOURS = {
+EMBEDDED_PX = 400
+COLOURS = {
     critique_pb2.VERDICT_SPURIOUS: (214, 48, 49),
     critique_pb2.VERDICT_CORE: (39, 174, 96),
     critique_pb2.VERDICT_UNSURE: (241, 196, 15),
@@ -33,7 +34,7 @@ def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
     for verdict in critique.verdicts:
         mask = decode_rle(verdict.mask.counts, verdict.mask.height_px, verdict.mask.width_px)
         if mask.shape == rgb.shape[:2]:
-            rgb[mask] = 0.45 * rgb[mask] + 0.55 * np.array(_COLOURS[verdict.verdict])
+            rgb[mask] = 0.45 * rgb[mask] + 0.55 * np.array(COLOURS[verdict.verdict])
     return _enlarged(Image.fromarray(rgb.astype(np.uint8)))
 
 
@@ -49,6 +50,18 @@ def draw_mask(data: bytes, mask: np.ndarray) -> bytes:
 def draw_picture(data: bytes, side_px: int = SIDE_PX) -> str:
     """The picture with its longer side made `side_px`, enlarged without smoothing, as a data URI."""
     return _enlarged(open_picture(data), side_px)
+
+
+def embed_picture(data: bytes) -> str:
+    """The picture as a data URI that stays small: as it is up to `EMBEDDED_PX`, larger ones shrunk and as JPEG."""
+    picture = open_picture(data)
+    file = io.BytesIO()
+    if max(picture.size) <= EMBEDDED_PX:
+        picture.save(file, format="PNG")
+        return png_uri(file.getvalue())
+    picture.thumbnail((EMBEDDED_PX, EMBEDDED_PX), Image.Resampling.BOX)
+    picture.save(file, format="JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def open_picture(data: bytes) -> Image.Image:

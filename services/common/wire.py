@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -130,6 +131,16 @@ def critique_from_proto(
     message: critique_pb2.Critique, model_digest: str, provenance: Provenance, field: str
 ) -> Critique:
     """The critique that `provenance` made of the model with that digest; `InvalidInput` below `field` when a value is out of range."""
+    try:
+        return Critique(**critique_content(message), model_digest=model_digest, provenance=provenance)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        raise InvalidInput(f"{field}{path}", fault["msg"]) from error
+
+
+def critique_content(message: critique_pb2.Critique) -> dict[str, Any]:
+    """A critique as its JSON has it, unchecked, without the model and the provenance that the message does not carry."""
     verdicts = [
         {
             "segment_index": verdict.segment_index,
@@ -139,21 +150,14 @@ def critique_from_proto(
         }
         for verdict in message.verdicts
     ]
-    try:
-        return Critique(
-            image_id=message.image_id,
-            image_digest=message.image_digest,
-            model_digest=model_digest,
-            true_label=message.true_label,
-            reasons=message.reasons,
-            verdicts=verdicts,
-            failure=message.failure,
-            provenance=provenance,
-        )
-    except ValidationError as error:
-        fault = error.errors()[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-        raise InvalidInput(f"{field}{path}", fault["msg"]) from error
+    return {
+        "image_id": message.image_id,
+        "image_digest": message.image_digest,
+        "true_label": message.true_label,
+        "reasons": message.reasons,
+        "verdicts": verdicts,
+        "failure": message.failure,
+    }
 
 
 def _verdict_name(value: int) -> str:

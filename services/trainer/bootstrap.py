@@ -14,7 +14,8 @@ from celery import signals
 
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.queues import CRITIQUES_QUEUE, JOBS_QUEUE
+from services.common.runtime.errors import ServiceError
+from services.common.runtime.queues import WORKER_QUEUES
 from services.common.runtime.server import serve
 from services.trainer.adapters.celery_queue import CeleryQueue, build_app
 from services.trainer.adapters.dataset_folder import DatasetFolder
@@ -28,6 +29,8 @@ from services.trainer.handlers.completing import Completing
 from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.handlers.recovering import Recovering
+from services.trainer.handlers.retrying import Retrying
+from services.trainer.handlers.reviewing import Reviewing
 from services.trainer.handlers.submitting import Submitting
 from services.trainer.handlers.training import Training
 from services.trainer.handlers.watching import Watching
@@ -52,24 +55,38 @@ class _Parts:
     @classmethod
     def build(cls, settings: TrainerSettings) -> _Parts:
         app = build_app(settings.broker_url)
+        store = ArtifactStore(settings.store_root)
         return cls(
             app,
             CeleryQueue(app),
-            JobRecord(ArtifactStore(settings.store_root)),
+            JobRecord(store),
             DatasetFolder(settings.data_root),
             ExplainerClient(settings.explainer_address, settings.explainer_timeout_s, settings.publish_timeout_s),
             RedisProgress(settings.broker_url),
             RedisLease(settings.broker_url, settings.lease_s, active_s=settings.recovery_interval_s),
         )
 
-    def submitting(self) -> Submitting:
-        return Submitting(self.record, self.explainer, self.datasets, self.queue)
+    def submitting(self, settings: TrainerSettings) -> Submitting:
+        return Submitting(self.record, self.explainer, self.datasets, self.queue, settings.max_open_jobs_per_submitter)
+
+    def completing(self) -> Completing:
+        return Completing(self.record, self.queue)
 
 
 async def run_api(settings: TrainerSettings) -> None:
     """Serve the gRPC API until told to stop."""
     parts = _Parts.build(settings)
-    servicer = TrainerServicer(parts.submitting(), Watching(parts.record, parts.board))
+    completing, submitting = parts.completing(), parts.submitting(settings)
+    watching = Watching(parts.record, parts.board)
+    servicer = TrainerServicer(
+        submitting,
+        watching,
+        Consuming(parts.record, completing, parts.lease),
+        Reviewing(parts.record, completing),
+        Retrying(parts.record, submitting),
+        # Asked for by a person, who need not wait until a job has been quiet for a while.
+        Recovering(parts.record, parts.queue, completing, parts.lease, quiet=timedelta(0)),
+    )
 
     def register(server: grpc.aio.Server) -> None:
         rpc.add_TrainerServiceServicer_to_server(servicer, server)
@@ -78,7 +95,7 @@ async def run_api(settings: TrainerSettings) -> None:
 
 
 def run_worker(settings: TrainerSettings) -> None:
-    """Work off both queues until told to stop.
+    """Work off the queues until told to stop.
 
     Threads, not forks: gRPC does not survive a fork, and what is heavy (training) runs in a process of its own anyway. SIGTERM ends
     that process after the step that it is at, with a checkpoint, and asking for critiques after the call that is under way: the job goes back into the
@@ -97,12 +114,12 @@ def run_worker(settings: TrainerSettings) -> None:
         settings.checkpoint_interval_s,
         stopping,
     )
-    completing = Completing(parts.record, parts.queue)
+    completing = parts.completing()
     register_tasks(
         parts.app,
         Steps(
             parts.record,
-            parts.submitting(),
+            parts.submitting(settings),
             Critiquing(
                 parts.record, parts.explainer, lvlm, parts.datasets, completing, parts.board, parts.lease, stopping
             ),
@@ -120,7 +137,7 @@ def run_worker(settings: TrainerSettings) -> None:
             "worker",
             "--pool=threads",
             f"--concurrency={settings.worker_threads}",
-            f"--queues={CRITIQUES_QUEUE},{JOBS_QUEUE}",
+            f"--queues={','.join(WORKER_QUEUES)}",
             "--without-gossip",
             "--without-mingle",
             "--loglevel=INFO",
@@ -133,5 +150,7 @@ def _recover_for_ever(recovering: Recovering, interval: timedelta) -> None:
         time.sleep(interval.total_seconds())
         try:
             recovering.recover()
+        except ServiceError as error:
+            logging.getLogger(__name__).warning("recovery failed", extra={"kind": error.kind})
         except Exception:  # the next round may do better, and a worker must not lose its recovery unseen
             logging.getLogger(__name__).exception("recovery failed")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from google.protobuf import json_format, timestamp_pb2
+from google.protobuf.message import Message
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from services.common import wire
 from services.common.runtime.errors import InvalidInput
-from services.common.vision.critique import Critique
-from services.trainer.domain.job import JobState, Loss
+from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.job import JobState, Loss, Priority
 from services.trainer.domain.selection import Selection
 from services.trainer.handlers.submitting import Submission
 from services.trainer.handlers.watching import JobView
@@ -43,19 +46,43 @@ def read_submission(request: pb.SubmitAlignmentRequest) -> Submission:
         seed=request.options.seed,
         mask_source=wire.mask_source_from_proto(request.mask_source),
         typed_rules=wire.rules_from_proto(request.rules),
-        loss=_read_choice(request.options, "loss", Loss.RRR),
-        selection=_read_choice(request.options, "selection", Selection.LOW_ENTROPY_PER_CLASS),
+        loss=_read_choice(request.options, "options.loss", Loss.RRR),
+        selection=_read_choice(request.options, "options.selection", Selection.LOW_ENTROPY_PER_CLASS),
+        criteria=_read_criteria(request.options.criteria),
+        priority=_read_choice(request, "priority", Priority.NORMAL),
+        submitter=request.submitter,
+        review=request.review,
     )
 
 
-def _read_choice(options: pb.AlignmentOptions, field: str, default: Choice) -> Choice:
-    """What stands in a field of an enum; unset means the default. `InvalidInput` at the field when its number stands for nothing."""
-    number = getattr(options, field)
+def read_states(numbers: Sequence[int]) -> list[JobState]:
+    """States to filter by; `InvalidInput` at the one that stands for nothing."""
+    states = []
+    for index, number in enumerate(numbers):
+        named = pb.JobState.DESCRIPTOR.values_by_number.get(number)
+        if not number or named is None:
+            raise InvalidInput(f"states[{index}]", f"no state {number}; expected one of {', '.join(JobState)}")
+        states.append(JobState(named.name.removeprefix("JOB_STATE_")))
+    return states
+
+
+def _read_criteria(message: pb.AcceptanceCriteria) -> Criteria:
+    """Criteria, defaults where they are unset."""
+    return Criteria(**{field.name: asked for field, asked in message.ListFields()})
+
+
+def _read_choice(message: Message, path: str, default: Choice) -> Choice:
+    """What stands in the enum field of `message` that `path` ends with; unset means the default.
+
+    `InvalidInput` at `path` when its number stands for nothing.
+    """
+    field = path.rpartition(".")[2]
+    number = getattr(message, field)
     if not number:
         return default
-    named = options.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number.get(number)
+    named = message.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number.get(number)
     if named is None:
-        raise InvalidInput(f"options.{field}", f"no choice {number}; expected one of {', '.join(type(default))}")
+        raise InvalidInput(path, f"no choice {number}; expected one of {', '.join(type(default))}")
     return type(default)(named.name.removeprefix(f"{field.upper()}_"))
 
 
@@ -71,8 +98,8 @@ def write_alignment(view: JobView) -> pb.Alignment:
         ),
         reason=last.reason,
         metrics_json=json.dumps(view.metrics) if view.metrics else "",
-        created_at=_timestamp(job.events[0].at),
-        updated_at=_timestamp(last.at),
+        created_at=write_timestamp(job.events[0].at),
+        updated_at=write_timestamp(last.at),
         verdict_counts=view.verdict_counts,
         record_path=f"jobs/{job.job_id}",
         specification=wire.specification_to_proto(request.specification),
@@ -84,13 +111,16 @@ def write_alignment(view: JobView) -> pb.Alignment:
             seed=request.seed,
             loss=f"LOSS_{request.loss.value}",
             selection=f"SELECTION_{request.selection.value}",
+            criteria=pb.AcceptanceCriteria(**asdict(request.criteria)),
         ),
+        submitter=request.submitter,
+        priority=f"PRIORITY_{request.priority.value}",
+        retry_of=request.retry_of,
+        review=request.review,
     )
     if view.progress:
         progress = view.progress
-        message.progress.CopyFrom(
-            pb.Progress(done=progress.done, total=progress.total, unit=progress.unit, loss=progress.loss)
-        )
+        message.progress.CopyFrom(pb.Progress(**asdict(progress)))
     if job.state is JobState.PUBLISHED:
         message.published.CopyFrom(
             vision_pb2.ModelVersion(
@@ -100,16 +130,8 @@ def write_alignment(view: JobView) -> pb.Alignment:
     return message
 
 
-def write_critiqued(critique: Critique, data: bytes) -> pb.CritiquedImage:
-    """A critique with its picture as its message."""
-    return pb.CritiquedImage(
-        image=vision_pb2.Image(data=data, id=critique.image_id),
-        critique=wire.critique_to_proto(critique),
-        provenance=wire.provenance_to_proto(critique.provenance),
-    )
-
-
-def _timestamp(moment: Any) -> timestamp_pb2.Timestamp:
+def write_timestamp(moment: Any) -> timestamp_pb2.Timestamp:
+    """A moment, aware of its zone, as its message."""
     message = timestamp_pb2.Timestamp()
     message.FromDatetime(moment)
     return message

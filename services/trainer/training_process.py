@@ -30,6 +30,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.code_version import code_version
 from services.common.runtime.errors import AlreadyExists, ServiceError
 from services.common.runtime.logging import set_up_logging
 from services.common.vision.critique import Critique, Verdict
@@ -46,10 +47,13 @@ from services.trainer.domain.gate import Decision, decide
 from services.trainer.domain.job import AlignmentRequest, Job
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
-from services.trainer.domain.selection import split_rows
+from services.trainer.domain.selection import digest_data, split_rows
 from services.trainer.handlers.completing import EXPECTED
 from services.trainer.handlers.critiquing import HELD_OUT_PART, TRAIN_PART, find_chosen
+from services.trainer.handlers.training import METRICS
 from services.trainer.ports import Sample
+
+_LINEAGE = ("specification_digest", "critiques_digest", "data_digest", "code_version", "metrics_path")
 
 CHECKPOINT_INTERVAL_S = 60.0
 
@@ -109,7 +113,7 @@ def train_job(
     split = split_rows([sample.label for sample in samples], job.request.seed)
     train = _load_pictures(bundle, [samples[row] for row in split.train])
     validation = _load_pictures(bundle, [samples[row] for row in split.validation])
-    critiques, expected = record.critiques(job_id), record.read(job_id, EXPECTED)
+    critiques, expected = record.effective_critiques(job_id), record.read(job_id, EXPECTED)
     train_critiques, held_out_critiques = (
         [c for c in critiques if expected[c.image_digest]["part"] == part and not c.failure]
         for part in (TRAIN_PART, HELD_OUT_PART)
@@ -163,7 +167,7 @@ def train_job(
         "criteria": asdict(job.request.criteria),
         "decision": decision.as_dict(),
     }
-    return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques)}
+    return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques, samples)}
 
 
 class _Keeper:
@@ -224,14 +228,24 @@ def _preprocess(bundle: ModelBundle, sample: Sample) -> np.ndarray:
 
 
 def _write_bundle(
-    store: ArtifactStore, job: Job, parent: Path, result: Alignment, decision: Decision, critiques: Sequence[Critique]
+    store: ArtifactStore,
+    job: Job,
+    parent: Path,
+    result: Alignment,
+    decision: Decision,
+    critiques: Sequence[Critique],
+    samples: Sequence[Sample],
 ) -> str:
     critiques_digest = hashlib.sha256("".join(critique.model_dump_json() for critique in critiques).encode())
     provenance = {
         "made_by": "plumbline.trainer",
         "job_id": job.job_id,
         "parent": {"version": job.request.model_version, "digest": job.request.model_digest},
+        "specification_digest": job.request.specification_digest,
         "critiques_digest": f"sha256:{critiques_digest.hexdigest()}",
+        "data_digest": digest_data((sample.label, sample.digest) for sample in samples),
+        "code_version": code_version(),
+        "metrics_path": f"jobs/{job.job_id}/{METRICS}",
         **asdict(result.chosen.setting),
         "step": result.chosen.step,
         "seed": job.request.seed,
@@ -246,7 +260,7 @@ def _write_bundle(
             json.loads((parent / PREPROCESSING).read_text()),
             load_file(baselines)["baselines"] if baselines.is_file() else None,
             provenance,
-            _write_card(job, result, decision),
+            _write_card(job, result, decision, provenance),
         )
         path = bundle_path(job.request.model_name, digest)
         with contextlib.suppress(AlreadyExists):  # the same job trained again gives the same bundle
@@ -254,17 +268,18 @@ def _write_bundle(
     return path
 
 
-def _write_card(job: Job, result: Alignment, decision: Decision) -> str:
+def _write_card(job: Job, result: Alignment, decision: Decision, provenance: dict[str, Any]) -> str:
     rules = "\n".join(
         f"- **{rule.class_name}**: should matter: {rule.should_matter or '–'}; must not matter: {rule.should_not_matter or '–'}"
         for rule in job.request.specification.rules
     )
+    origin = "\n".join(f"- {name}: `{provenance[name]}`" for name in _LINEAGE)
     checks = "\n".join(f"| {c.criterion} | {c.before} | {c.after} | {c.is_met} |" for c in decision.checks)
     return (
         f"# {job.request.model_name}, aligned\n\nFine-tuned from version {job.request.model_version} "
         f"(`{job.request.model_digest}`) by job `{job.job_id}`, loss {job.request.loss} with λ = {result.chosen.setting.strength:g}, "
         f"{result.chosen.step} steps.\n\n## What the experts said\n\n{rules}\n\n## Gate\n\n"
-        f"| criterion | before | after | met |\n|---|---|---|---|\n{checks}\n"
+        f"| criterion | before | after | met |\n|---|---|---|---|\n{checks}\n\n## What it came from\n\n{origin}\n"
     )
 
 

@@ -41,6 +41,11 @@ def digest_table(rows: Iterable[tuple[str, str, str]]) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()}"
 
 
+def digest_data(rows: Iterable[tuple[str, str]]) -> str:
+    """Digest of a data set's content: label and the file's digest of each picture, whatever their order and names."""
+    return f"sha256:{hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()}"
+
+
 class Selection(StrEnum):
     """Which training pictures are critiqued. The first is the default, the second the paper's, the others are for comparison."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 
 from services.common.runtime.errors import Conflict, InvalidInput
 from services.common.vision.critique import Critique
 from services.trainer.domain.job import Job, JobState
+from services.trainer.domain.review import Standing, latest_decisions
+from services.trainer.handlers.completing import EXPECTED
 from services.trainer.handlers.training import METRICS
 from services.trainer.ports import Archive, Progress, ProgressBoard
 
@@ -27,6 +31,27 @@ class JobView:
     verdict_counts: dict[str, int]
 
 
+@dataclass(frozen=True)
+class CritiquedPicture:
+    """What was said of a picture first, the picture's file, and the review that counts for it."""
+
+    critique: Critique
+    data: bytes
+    review: Standing | None
+
+
+@dataclass(frozen=True)
+class ChosenPicture:
+    """A picture of the data set that the job has chosen to have critiqued; its size is that of its masks."""
+
+    file_name: str
+    digest: str
+    label: str
+    height_px: int
+    width_px: int
+    is_critiqued: bool
+
+
 class Watching:
     """Reads the record; `cancel` is the one change."""
 
@@ -40,33 +65,55 @@ class Watching:
         progress = None if job.state.is_final else self._board.look(job_id)
         return JobView(job, progress, self._archive.read(job_id, METRICS), self._archive.verdict_counts(job_id))
 
-    def page(self, size: int, token: str) -> tuple[list[JobView], str]:
-        """Jobs, newest first, and the next page's token, empty on the last page."""
+    def page(
+        self, size: int, token: str, states: Collection[JobState] = (), submitter: str = ""
+    ) -> tuple[list[JobView], str]:
+        """Jobs, newest first, and the next page's token, empty on the last page; only those at one of `states` and of `submitter`, if given."""
         size = _check_page_size(size, DEFAULT_JOBS)
-        older = [job_id for job_id in self._archive.job_ids() if not token or job_id < token]
-        views = [self.look(job_id) for job_id in older[:size]]
-        return views, older[size - 1] if len(older) > size else ""
+        older = (job_id for job_id in self._archive.job_ids() if not token or job_id < token)
+        if states or submitter:
+            older = (job_id for job_id in older if self._is_asked(job_id, states, submitter))
+        page = list(islice(older, size + 1))
+        return [self.look(job_id) for job_id in page[:size]], page[size - 1] if len(page) > size else ""
 
-    def critiques(self, job_id: str, size: int, token: str) -> tuple[list[tuple[Critique, bytes]], str]:
-        """Critiques with their pictures' files, by digest, and the next page's token; a page ends early at 32 MiB."""
+    def _is_asked(self, job_id: str, states: Collection[JobState], submitter: str) -> bool:
+        brief = self._archive.brief(job_id)
+        return (not states or brief.state in states) and submitter in ("", brief.submitter)
+
+    def pictures(self, job_id: str, size: int, token: str) -> tuple[list[ChosenPicture], str]:
+        """Chosen pictures, by digest, and the next page's token; none while they are still being chosen."""
+        size = _check_page_size(size, MAX_PAGE)
+        self._archive.load(job_id)
+        expected, critiqued = self._archive.read(job_id, EXPECTED) or {}, self._archive.critiqued(job_id)
+        later = sorted(digest for digest in expected if digest > token)
+        page = [
+            ChosenPicture(entry["file_name"], digest, entry["label"], *entry["size"], digest in critiqued)
+            for digest, entry in ((digest, expected[digest]) for digest in later[:size])
+        ]
+        return page, later[size - 1] if len(later) > size else ""
+
+    def critiques(self, job_id: str, size: int, token: str) -> tuple[list[CritiquedPicture], str]:
+        """Critiques as they came, with their pictures' files and reviews, by digest, and the next page's token; a page ends early at 32 MiB."""
         size = _check_page_size(size, DEFAULT_CRITIQUES)
         self._archive.load(job_id)
         later = sorted(digest for digest in self._archive.critiqued(job_id) if digest > token)
-        page: list[tuple[Critique, bytes]] = []
+        reviews = latest_decisions(self._archive.reviews(job_id))
+        page: list[CritiquedPicture] = []
         page_bytes = 0
         for digest in later[:size]:
             data = self._archive.picture(job_id, digest)
             page_bytes += len(data)
             if page and page_bytes > MAX_PAGE_BYTES:
                 break
-            page.append((self._archive.critique(job_id, digest), data))
+            page.append(CritiquedPicture(self._archive.critique(job_id, digest), data, reviews.get(digest)))
         return page, later[len(page) - 1] if len(later) > len(page) else ""
 
-    def cancel(self, job_id: str, reason: str) -> JobView:
+    def cancel(self, job_id: str, reason: str, caller: str = "") -> JobView:
         """End a job; `WrongState` when it has ended, or is being evaluated and published."""
         for attempt in range(_CANCEL_ATTEMPTS):
             try:
-                self._archive.advance(self._archive.load(job_id), JobState.CANCELLED, reason=reason or "cancelled")
+                job = self._archive.load(job_id)
+                self._archive.advance(job, JobState.CANCELLED, reason=reason or "cancelled", caller=caller)
                 break
             except Conflict:  # a worker moved it at the same moment
                 if attempt == _CANCEL_ATTEMPTS - 1:

@@ -94,3 +94,36 @@ def test_loss_and_selection_are_asked_for(trainer, tmp_path, options, loss, sele
 def test_a_choice_that_there_is_not_is_refused_and_nothing_asked(trainer, tmp_path, option):
     assert align(trainer, tmp_path, option, "guessed").exit_code == 2
     assert trainer.asked == []
+
+
+def test_criteria_priority_and_submitter_are_asked_for(trainer, tmp_path):
+    options = ["--accept", "max_accuracy_drop=0", "--accept", "min_class_accuracy=0.8", "--priority", "batch"]
+    result = align(trainer, tmp_path, *options, "--submitter", "ward 3")
+    assert result.exit_code == 0, result.output
+    (request,) = trainer.asked
+    assert request.options.criteria == pb.AcceptanceCriteria(max_accuracy_drop=0.0, min_class_accuracy=0.8)
+    assert request.options.criteria.HasField("max_accuracy_drop")
+    assert (request.priority, request.submitter) == (pb.PRIORITY_BATCH, "ward 3")
+
+
+def test_a_job_for_which_nothing_is_said_leaves_criteria_to_the_trainer_and_is_normal(trainer, tmp_path):
+    align(trainer, tmp_path)
+    (request,) = trainer.asked
+    assert not request.options.criteria.ListFields()
+    assert (request.priority, request.submitter) == (pb.PRIORITY_NORMAL, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["accuracy=0.1"], "no criterion 'accuracy'; expected one of max_accuracy_drop, "),
+        (["max_accuracy_drop"], "expected max_accuracy_drop= and a ratio"),
+        (["max_accuracy_drop=a lot"], "expected max_accuracy_drop= and a ratio"),
+        (["max_accuracy_drop=0.1", "max_accuracy_drop=0.2"], "max_accuracy_drop is given twice"),
+    ],
+)
+def test_a_criterion_that_can_not_be_read_is_told_and_nothing_asked(trainer, tmp_path, given, told):
+    result = align(trainer, tmp_path, *(word for text in given for word in ("--accept", text)))
+    assert result.exit_code == 1
+    assert told in result.output
+    assert trainer.asked == []

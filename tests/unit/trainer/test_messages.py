@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.job_record import JobRecord
-from services.trainer.domain.job import Loss
+from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.job import JobState, Loss, Priority
 from services.trainer.domain.selection import Selection
 from services.trainer.handlers.watching import JobView
-from services.trainer.messages import read_submission_json, write_alignment
+from services.trainer.messages import read_states, read_submission_json, write_alignment
+from services.trainer.ports import Progress
 from tests.unit.trainer.made_up import RULES, make_request
 
 RULES_JSON = [
@@ -99,5 +102,62 @@ def test_a_job_says_how_it_is_done_with_the_defaults_filled_in(tmp_path):
     request = make_request(images_per_class=40, epochs=2, seed=7, loss=Loss.MASK_OUT, selection=Selection.RANDOM)
     job = JobRecord(ArtifactStore(tmp_path)).file(request)
     assert write_alignment(JobView(job, None, None, {})).options == pb.AlignmentOptions(
-        images_per_class=40, epochs=2, seed=7, loss="LOSS_MASK_OUT", selection="SELECTION_RANDOM"
+        images_per_class=40,
+        epochs=2,
+        seed=7,
+        loss="LOSS_MASK_OUT",
+        selection="SELECTION_RANDOM",
+        criteria={
+            "max_accuracy_drop": 0.05,
+            "max_flipped_loss": 0.1,
+            "max_class_accuracy_drop": 0.2,
+            "min_swap_accuracy_gain": 0.01,
+            "max_flip_rate_rise": 0.0,
+        },
     )
+
+
+def test_the_contract_and_the_gate_have_the_same_criteria():
+    assert set(pb.AcceptanceCriteria.DESCRIPTOR.fields_by_name) == {field.name for field in fields(Criteria)}
+
+
+def test_criteria_come_with_the_json_form_and_unset_ones_are_the_defaults():
+    asked = {"criteria": {"maxAccuracyDrop": 0, "min_class_accuracy": 0.8}}
+    submission = read_submission_json(REQUEST | {"options": asked})
+    assert submission.criteria == Criteria(max_accuracy_drop=0.0, min_class_accuracy=0.8)
+    assert read_submission_json(REQUEST).criteria == Criteria()
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_priority_and_submitter_come_with_the_json_form_and_the_job_says_them(tmp_path, priority: Priority):
+    submission = read_submission_json(REQUEST | {"priority": f"PRIORITY_{priority}", "submitter": "ward 3"})
+    assert (submission.priority, submission.submitter) == (priority, "ward 3")
+    request = make_request(priority=priority, submitter="ward 3", retry_of="20261124-161100-000000-0123abcd")
+    told = write_alignment(JobView(JobRecord(ArtifactStore(tmp_path)).file(request), None, None, {}))
+    assert (pb.Priority.Name(told.priority), told.submitter) == (f"PRIORITY_{priority}", "ward 3")
+    assert told.retry_of == "20261124-161100-000000-0123abcd"
+
+
+def test_a_priority_that_there_is_not_is_refused_at_its_field():
+    with pytest.raises(InvalidInput, match="expected one of NORMAL, URGENT, BATCH") as caught:
+        read_submission_json(REQUEST | {"priority": 9})
+    assert caught.value.field == "priority"
+    assert read_submission_json(REQUEST).priority is Priority.NORMAL
+
+
+def test_every_state_can_be_filtered_by():
+    assert read_states([pb.JobState.Value(f"JOB_STATE_{state}") for state in JobState]) == list(JobState)
+
+
+@pytest.mark.parametrize("number", [0, 99, -1])
+def test_a_state_that_there_is_not_is_refused_at_its_place(number: int):
+    with pytest.raises(InvalidInput, match="expected one of QUEUED") as caught:
+        read_states([pb.JOB_STATE_FAILED, number])
+    assert caught.value.field == "states[1]"
+
+
+def test_the_seconds_left_are_told_when_they_are_known(tmp_path):
+    job = JobRecord(ArtifactStore(tmp_path)).file(make_request())
+    known = write_alignment(JobView(job, Progress(1, 4, "image", eta_s=0.0), None, {})).progress
+    unknown = write_alignment(JobView(job, Progress(1, 4, "image"), None, {})).progress
+    assert (known.HasField("eta_s"), unknown.HasField("eta_s"), unknown.HasField("loss")) == (True, False, False)
