@@ -113,6 +113,12 @@ def test_a_job_for_which_nothing_is_said_leaves_criteria_to_the_trainer_and_is_n
     assert (request.priority, request.submitter) == (pb.PRIORITY_NORMAL, "")
 
 
+@pytest.mark.parametrize("options", [[], ["--review"]])
+def test_a_review_is_asked_for_only_if_it_is_wanted(trainer, tmp_path, options):
+    assert align(trainer, tmp_path, *options).exit_code == 0
+    assert trainer.asked[0].review is bool(options)
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

@@ -161,3 +161,17 @@ def test_the_seconds_left_are_told_when_they_are_known(tmp_path):
     known = write_alignment(JobView(job, Progress(1, 4, "image", eta_s=0.0), None, {})).progress
     unknown = write_alignment(JobView(job, Progress(1, 4, "image"), None, {})).progress
     assert (known.HasField("eta_s"), unknown.HasField("eta_s"), unknown.HasField("loss")) == (True, False, False)
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_review_comes_with_the_json_form_and_a_job_says_whether_it_has_one(tmp_path, is_asked: bool):
+    submission = read_submission_json(REQUEST | {"review": is_asked})
+    assert submission.review is is_asked
+    job = JobRecord(ArtifactStore(tmp_path)).file(make_request(review=is_asked))
+    assert write_alignment(JobView(job, None, None, {})).review is is_asked
+
+
+def test_a_review_makes_another_job_of_the_same_key_and_none_leaves_old_keys_as_they_were():
+    plain, reviewed = (read_submission_json(REQUEST | {"review": is_asked}) for is_asked in (False, True))
+    assert plain.digest != reviewed.digest
+    assert plain.digest == read_submission_json(REQUEST).digest
