@@ -71,6 +71,12 @@ WRONG = {
     "unknown loss": ({"options": {"loss": 9}}, "INVALID_ARGUMENT", "options.loss"),
     "unknown selection": ({"options": {"selection": 9}}, "INVALID_ARGUMENT", "options.selection"),
     "too many pictures": ({"options": {"images_per_class": 10_001}}, "INVALID_ARGUMENT", "options.images_per_class"),
+    "criterion above 1": (
+        {"options": {"criteria": {"min_class_accuracy": 80}}},
+        "INVALID_ARGUMENT",
+        "options.criteria.min_class_accuracy",
+    ),
+    "unknown priority": ({"priority": 9}, "INVALID_ARGUMENT", "priority"),
 }
 
 
@@ -102,6 +108,23 @@ def test_cancelled_job_ends_and_can_not_be_cancelled_again(served):
     with pytest.raises(PlumblineError) as caught:
         served.client.cancel(job.job_id, "again")
     assert caught.value.code == "FAILED_PRECONDITION"
+
+
+def test_a_cancelled_job_is_retried_as_a_new_one_with_the_same_request(served):
+    asked = {"options": {"images_per_class": 30, "criteria": {"min_class_accuracy": 0.5}}, "priority": "PRIORITY_BATCH"}
+    job = served.client.submit(request(idempotency_key="to-retry", submitter="ward 3", **asked))
+    with pytest.raises(PlumblineError) as caught:
+        served.client.retry(job.job_id, "retried")
+    assert caught.value.code == "FAILED_PRECONDITION"
+    served.client.cancel(job.job_id, "changed my mind")
+    again = served.client.retry(job.job_id, "retried")
+    assert again.job_id != job.job_id
+    assert (again.retry_of, again.submitter, again.priority) == (job.job_id, "ward 3", pb.PRIORITY_BATCH)
+    assert (again.options, again.model, again.specification) == (job.options, job.model, job.specification)
+    assert again.options.criteria.min_class_accuracy == 0.5
+    assert served.client.retry(job.job_id, "retried").job_id == again.job_id
+    assert [j.job_id for j in served.client.jobs(submitter="ward 3")] == [again.job_id, job.job_id]
+    served.client.cancel(again.job_id, "test")
 
 
 def test_unknown_job_is_not_found(served):
