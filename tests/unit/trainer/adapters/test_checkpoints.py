@@ -13,16 +13,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+from transformers import (
+    PreTrainedModel,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from services.common.runtime.artifact_store import ArtifactStore
 from services.trainer.adapters import checkpoints as module
 from services.trainer.adapters.checkpoints import KEPT_COUNT, Checkpoints, digest_inputs
 from services.trainer.domain.alignment import PROBE_RATIO, Alignment, Checkpoint, align
-from services.trainer.domain.fine_tuning import Recipe
+from services.trainer.domain.fine_tuning import Recipe, Setting, fine_tune
 from services.trainer.domain.job import Loss
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
-from tests.unit.trainer.shortcut_set import make_pictures, take, train_shortcut
+from services.trainer.domain.run_state import RunState
+from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take, train_shortcut
 
 STEPS = 60
 PROBE_STEPS = round(PROBE_RATIO * STEPS)
@@ -128,6 +136,33 @@ def test_one_cut_off_in_the_full_run_comes_to_the_same(stage: _Stage, whole: tup
     result, told = stage.align(resume=resume)
     _assert_same(result, whole[0])
     assert told == [step for step in whole[1] if step[0] > end]
+
+
+def _make_net(name: str) -> PreTrainedModel:
+    labels = {str(index): index for index in range(CLASSES)}
+    named = {"label2id": labels, "id2label": {index: name for name, index in labels.items()}, "num_channels": 1}
+    if name == "vit":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        return ViTForImageClassification(ViTConfig(image_size=SIDE, patch_size=4, **sizes, **named))
+    net = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], **named))
+    next(net.parameters()).requires_grad_(False)  # Adam has no moments for what never gets a gradient
+    return net
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_nets_with_attention_or_with_statistics_and_frozen_weights_go_on_to_the_same(tmp_path: Path, name: str):
+    start, pictures = _make_net(name), make_pictures(60, seed=0)
+    checkpoints = Checkpoints(ArtifactStore(tmp_path), "job", "inputs")
+
+    def write_in_the_middle(save: Callable[[], RunState]) -> None:
+        state = save()
+        if state.step == 4:
+            checkpoints.write(Checkpoint(4, (), state, None, None))
+
+    fixed = (start, pictures, pictures, Recipe(), Setting(3e-3, 1e-2), torch.full((CLASSES,), 1 / CLASSES), 9, 0)
+    *_, whole = fine_tune(*fixed, offer=write_in_the_middle)
+    *_, resumed = fine_tune(*fixed, resume=checkpoints.latest().run)
+    assert _weights_are_equal(resumed.model.state_dict(), whole.model.state_dict())
 
 
 @pytest.mark.parametrize("loss", [Loss.R4, Loss.MASK_OUT])
