@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +63,7 @@ def render(report: JobReport, truth: Truth | None = None) -> str:
         truth=truth,
         critique_count=len(report.critiqued),
         failed_count=sum(bool(picture.critique.failure) for picture in report.critiqued),
+        review=_tell_review(report),
     )
 
 
@@ -72,6 +74,20 @@ def _tell_way_to_masks(report: JobReport) -> str:
     ]
     disputed = sum(verdict.judged_verdict != verdict.grounded_verdict for verdict in both)
     return f"{told}; they disagree on {disputed} of {len(both)} segments" if both else told
+
+
+def _tell_review(report: JobReport) -> str:
+    """Who reviewed the critiques and what came of it; empty when nobody did."""
+    reviews = [picture.review for picture in report.critiqued if picture.HasField("review")]
+    if not reviews:
+        return ""
+    counts = Counter(review.decision for review in reviews)
+    reviewers = ", ".join(sorted({review.reviewer for review in reviews}))
+    told = (
+        f"{counts[trainer_pb.REVIEW_DECISION_ACCEPT]} accepted, {counts[trainer_pb.REVIEW_DECISION_REJECT]} rejected "
+        f"(they neither trained nor measured), {counts[trainer_pb.REVIEW_DECISION_EDIT]} edited"
+    )
+    return f"Reviewed by {reviewers}: {told}."
 
 
 def _measures(metrics: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:
@@ -92,20 +108,33 @@ def _examples(report: JobReport) -> list[dict[str, Any]]:
         {
             "label": picture.critique.true_label,
             "picture": draw_picture(picture.image.data),
-            "verdicts": draw_verdicts(picture.image.data, picture.critique),
+            "verdicts": draw_verdicts(picture.image.data, counted),
             "names": [
                 f"{verdict.segment_index}: {critique_pb2.Verdict.Name(verdict.verdict).removeprefix('VERDICT_')} "
                 f"({verdict.share:.2f})"
-                for verdict in picture.critique.verdicts
+                for verdict in counted.verdicts
             ],
-            "reasons": picture.critique.reasons,
+            "reasons": counted.reasons,
+            "review": _tell_decision(picture.review),
             "before": png_uri(old.overlay_png),
             "before_label": old.prediction.label,
             "after": png_uri(new.overlay_png) if new else None,
             "after_label": new.prediction.label if new else None,
         }
-        for picture, old, new in zip(report.shown, before, after, strict=True)
+        for picture, counted, old, new in zip(report.shown, map(_counted, report.shown), before, after, strict=True)
     ]
+
+
+def _counted(picture: trainer_pb.CritiquedImage) -> critique_pb2.Critique:
+    """The critique that counts: the reviewer's, where one edited it."""
+    return picture.review.edit if picture.review.HasField("edit") else picture.critique
+
+
+def _tell_decision(review: trainer_pb.PictureReview) -> str:
+    if not review.decision:
+        return ""
+    name = trainer_pb.ReviewDecision.Name(review.decision).removeprefix("REVIEW_DECISION_")
+    return f"{name} by {review.reviewer}{': ' if review.reason else ''}{review.reason}"
 
 
 def _behaviour(report: JobReport) -> list[tuple[str, dict[str, Any], dict[str, Any] | None]]:

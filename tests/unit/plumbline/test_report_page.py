@@ -8,6 +8,7 @@ import re
 import numpy as np
 
 from plumbline.common.v1 import critique_pb2, vision_pb2
+from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.report import render
 from plumbline.report.collect import JobReport, VersionView
@@ -104,3 +105,21 @@ def test_page_names_the_loss_and_how_pictures_were_chosen():
     page = render(dataclasses.replace(report(), metrics=METRICS))
     assert "Loss R4, λ = 0.1 after 1000 steps" in page
     assert "Chosen: RANDOM." in page
+
+
+def test_page_says_who_reviewed_what_and_shows_the_critique_that_counts():
+    reviewed = report()
+    assert "Reviewed by" not in render(reviewed)
+    reject, edit, accept = (picture.review for picture in reviewed.critiqued[:3])
+    for review, decision in ((reject, "REJECT"), (edit, "EDIT"), (accept, "ACCEPT")):
+        review.decision = trainer_pb.ReviewDecision.Value(f"REVIEW_DECISION_{decision}")
+        review.reviewer, review.reason = "Dr. Ada", f"why {decision}"
+    reviewed.critiqued[1].critique.reasons = "as it came"
+    edit.edit.reasons = "as edited"
+    explanation = explainer_pb.Explanation(prediction={"label": "3"})
+    shown = dataclasses.replace(reviewed.before, explanations=[explanation] * 3)
+    page = render(dataclasses.replace(reviewed, shown=reviewed.critiqued[:3], before=shown))
+    assert "Reviewed by Dr. Ada: 1 accepted, 1 rejected (they neither trained nor measured), 1 edited." in page
+    assert "REJECT by Dr. Ada: why REJECT" in page
+    assert "as edited" in page
+    assert "as it came" not in page
