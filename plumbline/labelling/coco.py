@@ -2,7 +2,7 @@
 
 Taken: `images` (id, file_name, height, width), `categories` (id, name: a verdict, SPURIOUS, CORE or UNSURE, in whatever case), `annotations`
 (image_id, category_id, segmentation). A segmentation is a list of polygons ([x, y, x, y, …] in pixels, several are joined), or run lengths of
-the picture's size, as text (pycocotools) or as a list of numbers (what CVAT and Label Studio write for brushes). Each annotation is a segment.
+the picture's size, column by column, as text (what pycocotools writes) or as a list of numbers. Each annotation is a segment.
 Boxes alone, key points, panoptic and stuff annotations are not taken. A picture without an annotation may not have been looked at: it gets no
 critique.
 """
