@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from plumbline.cli.accepting import NAMES, read_criteria
+from plumbline.cli.auditing import audit_app
 from plumbline.cli.grounding import AsJson, Out, Phrases, ground
 from plumbline.cli.pushing import critiques_app
 from plumbline.cli.reviewing import review
@@ -38,6 +39,7 @@ SHOWN_PLACES = 6
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models_app = typer.Typer(invoke_without_command=True, help="List the served models, add one, or roll one back.")
 app.add_typer(models_app, name="models")
+app.add_typer(audit_app, name="audit")
 app.add_typer(critiques_app, name="critiques")
 app.add_typer(specification_app, name="specification")
 app.command()(review)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,9 +40,18 @@ class Session:
     def client(self) -> Client:
         """A client for the given addresses, those not given taken from the local stack."""
         if self.explainer and self.lvlm and self.trainer:
-            return Client(self.explainer, self.lvlm, self.trainer)
+            return Client(self.explainer, self.lvlm, self.trainer, _user())
         layout = self.stack()
-        return Client(self.explainer or layout.explainer, self.lvlm or layout.lvlm, self.trainer or layout.trainer)
+        addresses = (self.explainer or layout.explainer, self.lvlm or layout.lvlm, self.trainer or layout.trainer)
+        return Client(*addresses, _user())
+
+
+def _user() -> str:
+    """Whom the commands say they come from, "" where the machine knows no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 @contextmanager

@@ -1,0 +1,118 @@
+"""The `Archive` port with the audit log beside it: which jobs were filed, and how they ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from typing import Any
+
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog, Lineage
+from services.common.runtime.errors import NotFound, ServiceError
+from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.job import AlignmentRequest, Job, JobState
+from services.trainer.handlers.training import METRICS
+
+log = logging.getLogger(__name__)
+
+_ACTOR = "trainer"
+_PROVENANCE = "plumbline.json"  # as in `common.vision.model_bundle`, which would bring torch along
+
+
+class AuditedRecord(JobRecord):
+    """A `JobRecord` whose jobs the audit log tells of.
+
+    A job moves first and is told of then: its state is nobody's to lose because the log can't be written just now. What was not told
+    is told by `settle`.
+    """
+
+    def __init__(self, store: ArtifactStore, audit_log: AuditLog) -> None:
+        super().__init__(store)
+        self._audited = store
+        self._audit_log = audit_log
+        self._told: dict[str, bool] = {}
+        self._telling = threading.Lock()
+
+    def file(self, request: AlignmentRequest) -> Job:
+        """See the port."""
+        job = super().file(request)
+        self._try_to_tell(job)
+        return job
+
+    def advance(self, job: Job, state: JobState, **details: Any) -> Job:
+        """See the port."""
+        moved = super().advance(job, state, **details)
+        if state.is_final:
+            self._try_to_tell(moved)
+        return moved
+
+    def settle(self) -> None:
+        """Tell of all that is in the record and not yet in the log: a process died in between, or the log could not be written."""
+        for job_id in reversed(self.job_ids()):
+            # True: its end was told.
+            if not self._told.get(job_id):
+                try:
+                    self._try_to_tell(self.load(job_id))
+                except Exception:  # one job that can't be read must not keep the others from being told of
+                    log.exception("job not told of in the audit log", extra={"job_id": job_id})
+
+    def _try_to_tell(self, job: Job) -> None:
+        try:
+            with self._telling:
+                self._tell(job)
+        except (OSError, ServiceError):
+            log.exception("job not told of in the audit log", extra={"job_id": job.job_id})
+
+    def _tell(self, job: Job) -> None:
+        if job.job_id not in self._told:
+            self._audit_log.append(_submitted(job))
+            self._told[job.job_id] = False
+        if job.state.is_final and not self._told[job.job_id]:
+            self._audit_log.append(_ended(job, self._find_lineage(job)))
+            self._told[job.job_id] = True
+
+    def _find_lineage(self, job: Job) -> Lineage:
+        """What the job's challenger came from; of a job that made none, what it was filed with."""
+        path = (self.read(job.job_id, METRICS) or {}).get("bundle_path", "")
+        try:
+            provenance = json.loads(self._audited.read(f"{path}/{_PROVENANCE}")) if path else {}
+        except (NotFound, ValueError):
+            provenance = {}
+        if not provenance:
+            return _filed_lineage(job)
+        told = Lineage.of_bundle(f"sha256:{path.rpartition('/')[2]}", provenance)
+        return told.model_copy(update={"specification_digest": job.request.specification_digest})
+
+
+def _submitted(job: Job) -> AuditEntry:
+    request = job.request
+    return AuditEntry(
+        key=f"job/{job.job_id}/submitted",
+        action=AuditAction.JOB_SUBMITTED,
+        actor=_ACTOR,
+        caller=request.submitter,
+        job_id=job.job_id,
+        model_name=request.model_name,
+        model_version=request.model_version,
+        lineage=_filed_lineage(job),
+    )
+
+
+def _ended(job: Job, lineage: Lineage) -> AuditEntry:
+    last = job.events[-1]
+    return AuditEntry(
+        key=f"job/{job.job_id}/ended",
+        action=AuditAction[f"JOB_{job.state}"],
+        actor=_ACTOR,
+        caller=last.caller,
+        job_id=job.job_id,
+        model_name=job.request.model_name,
+        model_version=last.published_version or job.request.model_version,
+        reason=last.reason,
+        lineage=lineage,
+    )
+
+
+def _filed_lineage(job: Job) -> Lineage:
+    return Lineage(parent_digest=job.request.model_digest, specification_digest=job.request.specification_digest)
