@@ -1,0 +1,71 @@
+"""Workers are scaled by every queue that they take from, and by nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+
+from services.common.runtime.queues import WORKER_QUEUES
+from tests.support.manifests import K8S, Object, render, violations
+from tests.unit.deploy.test_manifests import KUBERNETES_VERSION
+
+OVERLAY = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [{overlay}]
+components: [{component}]
+"""
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """The local overlay with the component."""
+    # Kustomize refuses absolute paths, and relative ones by way of a link.
+    folder = Path(os.path.realpath(tmp_path_factory.mktemp("scaled")))
+    places = {"overlay": K8S / "overlays" / "local-cpu", "component": K8S / "components" / "autoscaling"}
+    content = OVERLAY.format(**{name: os.path.relpath(place, folder) for name, place in places.items()})
+    (folder / "kustomization.yaml").write_text(content)
+    return render(folder)
+
+
+def _find(objects: list[Object], kind: str, name: str) -> Object:
+    return next(each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name))
+
+
+def _triggers(objects: list[Object]) -> list[dict[str, str]]:
+    return [trigger["metadata"] for trigger in _find(objects, "ScaledObject", "trainer-worker")["spec"]["triggers"]]
+
+
+def test_every_queue_of_a_worker_is_looked_at_in_the_order_in_which_it_takes_from_them(scaled: list[Object]):
+    assert [trigger["listName"] for trigger in _triggers(scaled)] == list(WORKER_QUEUES)
+
+
+def test_the_more_urgent_jobs_are_the_fewer_may_wait(scaled: list[Object]):
+    lengths = {trigger["listName"]: int(trigger["listLength"]) for trigger in _triggers(scaled)}
+    jobs = [lengths[queue] for queue in WORKER_QUEUES[1:]]
+    assert jobs == sorted(set(jobs))
+
+
+def test_it_is_the_worker_that_is_scaled_and_one_always_stays(scaled: list[Object]):
+    spec = _find(scaled, "ScaledObject", "trainer-worker")["spec"]
+    assert _find(scaled, "Deployment", spec["scaleTargetRef"]["name"])["metadata"]["name"] == "trainer-worker"
+    assert 1 <= spec["minReplicaCount"] < spec["maxReplicaCount"]
+
+
+def test_the_autoscaler_asks_redis_where_it_is_and_is_let_in(scaled: list[Object]):
+    redis = _find(scaled, "Service", "redis")
+    address = f"redis.{redis['metadata']['namespace']}.svc:{redis['spec']['ports'][0]['port']}"
+    assert {trigger["address"] for trigger in _triggers(scaled)} == {address}
+    policy = _find(scaled, "NetworkPolicy", "redis-from-keda")["spec"]
+    assert policy["podSelector"]["matchLabels"] == redis["spec"]["selector"]
+    assert [port["port"] for port in policy["ingress"][0]["ports"]] == [redis["spec"]["ports"][0]["port"]]
+
+
+def test_what_is_scaled_keeps_the_policy_and_is_valid(scaled: list[Object]):
+    assert violations(scaled) == []
+    for each in scaled:
+        if each["kind"] != "ScaledObject":  # KEDA's own kind, whose schema is not part of Kubernetes
+            kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
