@@ -17,7 +17,7 @@ from services.trainer.ports import Archive, Progress, ProgressBoard
 MAX_PAGE = 1000
 DEFAULT_JOBS, DEFAULT_CRITIQUES = 50, 100
 MAX_PAGE_BYTES = 32 * 2**20
-"""Of pictures in one page: a message must stay below what gRPC takes."""
+"""Of pictures and what was said of them in one page: a message must stay below what gRPC takes."""
 _CANCEL_ATTEMPTS = 3
 
 
@@ -38,6 +38,12 @@ class CritiquedPicture:
     critique: Critique
     data: bytes
     review: Standing | None
+
+    @property
+    def byte_count(self) -> int:
+        """About as long as it is in a message."""
+        edit = self.review.decision.edit if self.review else None
+        return len(self.data) + self.critique.byte_count + (edit.byte_count if edit else 0)
 
 
 @dataclass(frozen=True)
@@ -101,11 +107,12 @@ class Watching:
         page: list[CritiquedPicture] = []
         page_bytes = 0
         for digest in later[:size]:
-            data = self._archive.picture(job_id, digest)
-            page_bytes += len(data)
+            critique, data = self._archive.critique(job_id, digest), self._archive.picture(job_id, digest)
+            picture = CritiquedPicture(critique, data, reviews.get(digest))
+            page_bytes += picture.byte_count
             if page and page_bytes > MAX_PAGE_BYTES:
                 break
-            page.append(CritiquedPicture(self._archive.critique(job_id, digest), data, reviews.get(digest)))
+            page.append(picture)
         return page, later[len(page) - 1] if len(later) > len(page) else ""
 
     def cancel(self, job_id: str, reason: str, caller: str = "") -> JobView:

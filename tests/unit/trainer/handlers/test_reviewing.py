@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from services.common.runtime.errors import InvalidInput, NotFound, Unavailable, WrongState
-from services.trainer.domain.job import JobState
+from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.review import Decision
+from services.trainer.handlers import watching
 from services.trainer.handlers.consuming import Outcome
 from services.trainer.handlers.recovering import Recovering
 from services.trainer.handlers.reviewing import AskedDecision, ReviewCounts
+from services.trainer.handlers.training import Training
 from services.trainer.handlers.watching import Watching
 from tests.unit.trainer.fakes import LastProgress, LocalLease
 from tests.unit.trainer.made_up import SIZE, make_critique
@@ -81,6 +83,29 @@ def test_a_complete_job_whose_worker_died_before_its_review_comes_to_the_critiqu
         stage.record.add_critique(stage.job_id, make_critique(digest))
     Recovering(stage.record, stage.queue, stage.completing, LocalLease(), timedelta(0)).recover()
     assert stage.queue.sent == [("critique", stage.job_id)]
+
+
+def test_a_training_message_trains_a_job_after_its_review_and_not_before(stage: ReviewStage, tmp_path: Path):
+    trained_with: list[list[str]] = []
+
+    def run(job: Job, *_: object) -> dict[str, Any]:
+        trained_with.append([critique.image_digest for critique in stage.effective()])
+        return {"decision": {"is_accepted": False, "reason": "flip rate rises"}}
+
+    training = Training(stage.record, None, stage.completing, LastProgress(), run, LocalLease())
+    waiting = ReviewStage(tmp_path / "other")
+    for digest in DIGESTS:
+        waiting.record.add_critique(waiting.job_id, make_critique(digest))
+    Training(waiting.record, None, waiting.completing, LastProgress(), run, LocalLease()).train(waiting.job_id)
+    training.train(stage.job_id)
+    assert (waiting.state, stage.state, trained_with) == (JobState.CRITIQUING, JobState.AWAITING_REVIEW, [])
+
+    stage.decide(Decision.REJECT, PICTURES[2])
+    training.train(stage.job_id)
+    assert trained_with == []
+    stage.reviewing.finish(stage.job_id, "Dr. Ada", accept_rest=True)
+    training.train(stage.job_id)
+    assert (stage.state, trained_with) == (JobState.REJECTED, [PICTURES[:2]])
 
 
 def test_a_rejected_critique_never_counts_and_stays_on_record(stage: ReviewStage):
@@ -266,10 +291,22 @@ def test_who_looks_sees_the_critique_as_it_came_beside_the_review_that_counts(st
     assert undecided is None
 
 
+def test_a_page_with_long_edits_ends_before_a_message_is_too_long(stage: ReviewStage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watching, "MAX_PAGE_BYTES", 70_000)
+    for digest in PICTURES:
+        stage.record.add_picture(stage.job_id, digest, b"png")
+        stage.edit(digest, reasons="x" * 50_000)
+    pages, token = [], ""
+    for _ in PICTURES:
+        page, token = Watching(stage.record, LastProgress()).critiques(stage.job_id, 0, token)
+        pages.append([picture.critique.image_digest for picture in page])
+    assert (pages, token) == ([[digest] for digest in PICTURES], "")
+
+
 def test_chosen_pictures_are_listed_by_page_with_and_without_a_critique(stage: ReviewStage):
-    watching = Watching(stage.record, LastProgress())
-    first, token = watching.pictures(stage.job_id, 3, "")
-    rest, end = watching.pictures(stage.job_id, 3, token)
+    look = Watching(stage.record, LastProgress())
+    first, token = look.pictures(stage.job_id, 3, "")
+    rest, end = look.pictures(stage.job_id, 3, token)
     assert [(picture.digest, picture.is_critiqued) for picture in first + rest] == [
         *((digest, True) for digest in PICTURES),
         (WITHOUT[0], False),
