@@ -24,6 +24,7 @@ class AuditAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AUDIT_ACTION_MODEL_ROLLED_BACK: _ClassVar[AuditAction]
     AUDIT_ACTION_MODEL_FOUND_LIVE: _ClassVar[AuditAction]
     AUDIT_ACTION_PUBLICATION_UNDONE: _ClassVar[AuditAction]
+    AUDIT_ACTION_JOB_REVIEWED: _ClassVar[AuditAction]
 
 class AuditFaultKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -42,6 +43,7 @@ AUDIT_ACTION_MODEL_PUBLISHED: AuditAction
 AUDIT_ACTION_MODEL_ROLLED_BACK: AuditAction
 AUDIT_ACTION_MODEL_FOUND_LIVE: AuditAction
 AUDIT_ACTION_PUBLICATION_UNDONE: AuditAction
+AUDIT_ACTION_JOB_REVIEWED: AuditAction
 AUDIT_FAULT_KIND_UNSPECIFIED: AuditFaultKind
 AUDIT_FAULT_KIND_MISSING: AuditFaultKind
 AUDIT_FAULT_KIND_CHANGED: AuditFaultKind

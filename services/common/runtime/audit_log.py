@@ -35,6 +35,8 @@ class AuditAction(StrEnum):
     """What was done."""
 
     JOB_SUBMITTED = "JOB_SUBMITTED"
+    JOB_REVIEWED = "JOB_REVIEWED"
+    """A person's review of its critiques was finished."""
     JOB_PUBLISHED = "JOB_PUBLISHED"
     JOB_REJECTED = "JOB_REJECTED"
     JOB_FAILED = "JOB_FAILED"

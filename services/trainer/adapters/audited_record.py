@@ -1,10 +1,11 @@
-"""The `Archive` port with the audit log beside it: which jobs were filed, and how they ended."""
+"""The `Archive` port with the audit log beside it: which jobs were filed, who reviewed them, and how they ended."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.common.runtime.artifact_store import ArtifactStore
@@ -12,11 +13,13 @@ from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog,
 from services.common.runtime.errors import NotFound, ServiceError
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import AlignmentRequest, Job, JobState
+from services.trainer.domain.review import Review, is_finished, latest_decisions
 from services.trainer.handlers.training import METRICS
 
 log = logging.getLogger(__name__)
 
 _ACTOR = "trainer"
+_SUBMITTED, _REVIEWED, _ENDED = "submitted", "reviewed", "ended"
 _PROVENANCE = "plumbline.json"  # as in `common.vision.model_bundle`, which would bring torch along
 
 
@@ -31,7 +34,7 @@ class AuditedRecord(JobRecord):
         super().__init__(store)
         self._audited = store
         self._audit_log = audit_log
-        self._told: dict[str, bool] = {}
+        self._told: set[str] = set()
         self._telling = threading.Lock()
 
     def file(self, request: AlignmentRequest) -> Job:
@@ -43,15 +46,14 @@ class AuditedRecord(JobRecord):
     def advance(self, job: Job, state: JobState, **details: Any) -> Job:
         """See the port."""
         moved = super().advance(job, state, **details)
-        if state.is_final:
+        if state.is_final or job.request.review:
             self._try_to_tell(moved)
         return moved
 
     def settle(self) -> None:
         """Tell of all that is in the record and not yet in the log: a process died in between, or the log could not be written."""
         for job_id in reversed(self.job_ids()):
-            # True: its end was told.
-            if not self._told.get(job_id):
+            if _key(job_id, _ENDED) not in self._told:
                 try:
                     self._try_to_tell(self.load(job_id))
                 except Exception:  # one job that can't be read must not keep the others from being told of
@@ -65,12 +67,17 @@ class AuditedRecord(JobRecord):
             log.exception("job not told of in the audit log", extra={"job_id": job.job_id})
 
     def _tell(self, job: Job) -> None:
-        if job.job_id not in self._told:
-            self._audit_log.append(_submitted(job))
-            self._told[job.job_id] = False
-        if job.state.is_final and not self._told[job.job_id]:
-            self._audit_log.append(_ended(job, self._find_lineage(job)))
-            self._told[job.job_id] = True
+        self._tell_once(_key(job.job_id, _SUBMITTED), lambda: _submitted(job))
+        reviews = self.reviews(job.job_id) if job.request.review else []
+        if is_finished(reviews):
+            self._tell_once(_key(job.job_id, _REVIEWED), lambda: _reviewed(job, reviews))
+        if job.state.is_final:
+            self._tell_once(_key(job.job_id, _ENDED), lambda: _ended(job, self._find_lineage(job)))
+
+    def _tell_once(self, key: str, make: Callable[[], AuditEntry]) -> None:
+        if key not in self._told:
+            self._audit_log.append(make())
+            self._told.add(key)
 
     def _find_lineage(self, job: Job) -> Lineage:
         """What the job's challenger came from; of a job that made none, what it was filed with."""
@@ -88,7 +95,7 @@ class AuditedRecord(JobRecord):
 def _submitted(job: Job) -> AuditEntry:
     request = job.request
     return AuditEntry(
-        key=f"job/{job.job_id}/submitted",
+        key=_key(job.job_id, _SUBMITTED),
         action=AuditAction.JOB_SUBMITTED,
         actor=_ACTOR,
         caller=request.submitter,
@@ -99,10 +106,25 @@ def _submitted(job: Job) -> AuditEntry:
     )
 
 
+def _reviewed(job: Job, reviews: Sequence[Review]) -> AuditEntry:
+    decided = len(latest_decisions(reviews))
+    return AuditEntry(
+        key=_key(job.job_id, _REVIEWED),
+        action=AuditAction.JOB_REVIEWED,
+        actor=_ACTOR,
+        caller=reviews[-1].reviewer,
+        job_id=job.job_id,
+        model_name=job.request.model_name,
+        model_version=job.request.model_version,
+        reason=f"decided on {decided} of {len(reviews[-1].finished_with)} critiqued pictures; the others were accepted",
+        lineage=_filed_lineage(job),
+    )
+
+
 def _ended(job: Job, lineage: Lineage) -> AuditEntry:
     last = job.events[-1]
     return AuditEntry(
-        key=f"job/{job.job_id}/ended",
+        key=_key(job.job_id, _ENDED),
         action=AuditAction[f"JOB_{job.state}"],
         actor=_ACTOR,
         caller=last.caller,
@@ -112,6 +134,10 @@ def _ended(job: Job, lineage: Lineage) -> AuditEntry:
         reason=last.reason,
         lineage=lineage,
     )
+
+
+def _key(job_id: str, what: str) -> str:
+    return f"job/{job_id}/{what}"
 
 
 def _filed_lineage(job: Job) -> Lineage:
