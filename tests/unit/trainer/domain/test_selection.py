@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.trainer.domain.selection import Selection, select_for_alignment, select_held_out, split_rows
+from services.trainer.domain.selection import Selection, digest_data, select_for_alignment, select_held_out, split_rows
 
 LABELS = [name for name, count in (("cat", 40), ("dog", 100), ("eel", 7)) for _ in range(count)]
 
@@ -94,3 +94,10 @@ def test_pictures_at_random_depend_on_the_seed_alone():
     assert first.tolist() == again.tolist() != other.tolist()
     assert set(first) <= set(rows)
     assert len(first) == 15
+
+
+def test_a_data_set_is_its_pictures_and_labels_whatever_their_order():
+    rows = [("cat", "sha256:1"), ("dog", "sha256:2")]
+    assert digest_data(rows) == digest_data(rows[::-1])
+    assert digest_data(rows) != digest_data([("dog", "sha256:1"), ("cat", "sha256:2")])
+    assert digest_data(rows) != digest_data([*rows, rows[0]])
