@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.audit_log import AuditLog
+from services.common.runtime.open_store import open_store
 from services.common.runtime.server import serve
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.adapters.triton_classifier import TritonClassifier
@@ -30,7 +30,7 @@ async def run(settings: ExplainerSettings) -> None:
     torch.set_num_threads(settings.segmentation_threads)
     classifier = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
     repository = TritonRepository(settings.model_repository, settings.is_gpu)
-    store = ArtifactStore(settings.store_root)
+    store = open_store(settings.store_root)
     announcing = Announcing(AuditLog(store), repository)
     publishing = Publishing(classifier, repository, store, announcing, settings.publish_timeout_s)
     servicer = ExplainerServicer(

@@ -18,8 +18,9 @@ class ExplainerSettings(ServiceSettings):
     """host:port of Triton's gRPC interface."""
     model_repository: Path
     """The folder that Triton loads models from, as this process sees it."""
-    store_root: Path
-    """Root of the artifact store, where published bundles come from."""
+    store_root: str
+    """Root of the artifact store, where published bundles come from: a folder, or s3://bucket/prefix with endpoint and credentials from the AWS
+    variables and files."""
     is_gpu: bool = False
     """Whether new models run on Triton's GPU."""
     call_timeout_s: float = 60.0

@@ -13,8 +13,8 @@ import grpc
 from celery import signals
 
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import ServiceError
+from services.common.runtime.open_store import open_store
 from services.common.runtime.queues import WORKER_QUEUES
 from services.common.runtime.server import serve
 from services.trainer.adapters.celery_queue import CeleryQueue, build_app
@@ -55,7 +55,7 @@ class _Parts:
     @classmethod
     def build(cls, settings: TrainerSettings) -> _Parts:
         app = build_app(settings.broker_url)
-        store = ArtifactStore(settings.store_root)
+        store = open_store(settings.store_root)
         return cls(
             app,
             CeleryQueue(app),

@@ -17,8 +17,8 @@ class TrainerSettings(ServiceSettings):
 
     broker_url: str
     """Redis, for messages and progress: redis://host:port/db."""
-    store_root: Path
-    """Root of the artifact store: the record."""
+    store_root: str
+    """Root of the artifact store, the record: a folder, or s3://bucket/prefix with endpoint and credentials from the AWS variables and files."""
     data_root: Path
     """Root of the data sets."""
     explainer_address: str

@@ -1,6 +1,6 @@
 """Training as a process of its own: from a critiqued job in the record to a challenger bundle and its numbers.
 
-Run by the worker: python -m services.trainer.training_process --store DIR --data DIR --job ID. Prints JSON lines: `progress` while it
+Run by the worker: python -m services.trainer.training_process --store ROOT --data DIR --job ID. Prints JSON lines: `progress` while it
 works, then `metrics`; or `error` when the input does not allow it, `unavailable` when another try may do better, `bug` with the stack on
 standard error. It writes checkpoints and goes on from the job's newest; on SIGTERM it ends after its step with a checkpoint and prints `stopped`.
 """
@@ -31,8 +31,9 @@ from safetensors.torch import load_file
 
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.code_version import code_version
-from services.common.runtime.errors import AlreadyExists, ServiceError
+from services.common.runtime.errors import AlreadyExists, ServiceError, Unavailable
 from services.common.runtime.logging import set_up_logging
+from services.common.runtime.open_store import open_store
 from services.common.vision.critique import Critique, Verdict
 from services.common.vision.masks import decode_mask
 from services.common.vision.model_bundle import BASELINES, PREPROCESSING, ModelBundle, load_bundle, save_bundle
@@ -65,7 +66,7 @@ class ToldToStop(Exception):
 def main() -> None:
     """Train one job and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--store", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--job", required=True)
     parser.add_argument("--threads", type=int, default=1)
@@ -78,10 +79,12 @@ def main() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
     try:
-        store, datasets = ArtifactStore(arguments.store), DatasetFolder(arguments.data)
+        store, datasets = open_store(arguments.store), DatasetFolder(arguments.data)
         _print({"metrics": train_job(store, datasets, arguments.job, arguments.checkpoint_interval_s, stopping)})
     except ToldToStop:
         _print({"stopped": "training goes on from its checkpoint"})
+    except Unavailable as error:
+        _print({"unavailable": error.message})
     except ServiceError as error:
         _print({"error": error.message})
     except OSError as error:
@@ -104,9 +107,21 @@ def train_job(
 
     Raises: ToldToStop at the first step after `stopping` is set, when its checkpoint is written.
     """
-    record = JobRecord(store)
-    job = record.load(job_id)
-    parent = store.local_path(bundle_path(job.request.model_name, job.request.model_digest))
+    job = JobRecord(store).load(job_id)
+    with store.fetch(bundle_path(job.request.model_name, job.request.model_digest)) as parent:
+        return _train(store, datasets, job, parent, checkpoint_interval_s, stopping or threading.Event())
+
+
+def _train(
+    store: ArtifactStore,
+    datasets: DatasetFolder,
+    job: Job,
+    parent: Path,
+    checkpoint_interval_s: float,
+    stopping: threading.Event,
+) -> dict[str, Any]:
+    """`train_job` with the bundle that the job starts from in the folder `parent`."""
+    record, job_id = JobRecord(store), job.job_id
     bundle = load_bundle(parent)
     samples = datasets.read(job.request.dataset_path)
     chosen = find_chosen(record, job_id, samples)
@@ -146,7 +161,7 @@ def train_job(
             recipe=make_recipe(job.request),
             criteria=job.request.criteria,
             resume=checkpoints.latest(),
-            on_checkpoint=_Keeper(checkpoints, checkpoint_interval_s, stopping or threading.Event()),
+            on_checkpoint=_Keeper(checkpoints, checkpoint_interval_s, stopping),
         )
     except NothingToSwap:
         # The gate would have to refuse whatever came of the training, so it was spared.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, Unavailable
+from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from services.common.vision.model_bundle import ModelBundle, load_bundle
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.ports import Classifier, ModelRepository, Publication, ServedVersion
@@ -62,10 +63,9 @@ class Publishing:
             raise InvalidInput("name", "expected 1 to 63 lower-case letters, digits, '-' or '_'")
         if not key:
             raise InvalidInput("idempotency_key", "empty; expected the caller's name for this publication")
-        folder = self._store.local_path(bundle_path)
-        if not folder.is_dir():
-            raise InvalidInput("bundle_path", f"no folder '{bundle_path}' in the artifact store")
-        return await self.publish_folder(name, folder, expected_champion, Publication(key, caller))
+        return await self._run_to_end(
+            self._publish_stored(name, bundle_path, expected_champion, Publication(key, caller))
+        )
 
     async def publish_folder(
         self, name: str, folder: Path, expected_champion: int, publication: Publication
@@ -89,11 +89,26 @@ class Publishing:
         WrongState
             When the server refuses the version; the old champion stays.
         """
+        return await self._run_to_end(self._publish(name, folder, expected_champion, publication))
+
+    async def _run_to_end(self, publication: Coroutine[Any, Any, ServedVersion]) -> ServedVersion:
         # The event loop keeps tasks weakly: without the set a publication whose caller left could vanish half-way.
-        task = asyncio.create_task(self._publish(name, folder, expected_champion, publication))
+        task = asyncio.create_task(publication)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
+
+    async def _publish_stored(
+        self, name: str, bundle_path: str, expected_champion: int, publication: Publication
+    ) -> ServedVersion:
+        with contextlib.ExitStack() as fetched:
+            try:
+                folder = await _run_in_thread(fetched.enter_context, self._store.fetch(bundle_path))
+            except NotFound as error:
+                raise InvalidInput("bundle_path", f"no folder '{bundle_path}' in the artifact store") from error
+            if not folder.is_dir():
+                raise InvalidInput("bundle_path", f"'{bundle_path}' is no folder in the artifact store")
+            return await self._publish(name, folder, expected_champion, publication)
 
     async def _publish(
         self, name: str, folder: Path, expected_champion: int, publication: Publication
@@ -144,7 +159,7 @@ class Publishing:
             await _run_in_thread(self._announcing.announce, added, publication)
             self._repository.set_champion(name, added.version)
         except BaseException:
-            self._remove_unpublished(name)
+            await _run_in_thread(self._remove_unpublished, name)
             raise
         log.info("published", extra={"model": name, "version": added.version, "digest": added.digest})
         return added

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists
+from services.common.runtime.errors import AlreadyExists, NotFound, Unavailable
 from services.trainer.adapters.job_record import checkpoints_path
 from services.trainer.domain.alignment import Checkpoint, Trial
 from services.trainer.domain.evidence import Evidence
@@ -45,7 +45,7 @@ class Checkpoints:
         self._inputs = inputs
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint, and of the older ones the newest. A disk that does not take it costs a warning, not the training."""
+        """Keep a checkpoint, and of the older ones the newest. A store that does not take it costs a warning, not the training."""
         header = json.dumps({"format": FORMAT, "inputs": self._inputs} | _tell(checkpoint))
         try:
             self._store.create(
@@ -58,6 +58,8 @@ class Checkpoints:
             pass  # a training that goes on from here, told to stop at once
         except OSError as error:
             log.warning("checkpoint not written", extra={"job_id": self._job_id, "cause": error.strerror})
+        except Unavailable as error:
+            log.warning("checkpoint not written", extra={"job_id": self._job_id, "cause": error.message})
 
     def latest(self) -> Checkpoint | None:
         """The newest that can be gone on from. Newer ones that can't are removed: what is trained from here on takes their names."""
@@ -72,14 +74,14 @@ class Checkpoints:
 
     def _read(self, path: str) -> Checkpoint:
         try:
-            with safe_open(self._store.local_path(path), framework="pt") as file:
+            with self._store.fetch(path) as local, safe_open(local, framework="pt") as file:
                 header = json.loads((file.metadata() or {})[_HEADER])
                 if header["format"] != FORMAT:
                     raise _Refused(f"it is of format {header['format']}, not {FORMAT}")
                 if header["inputs"] != self._inputs:
                     raise _Refused("it belongs to other inputs")
                 return _build(header, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+        except (NotFound, SafetensorError, LookupError, TypeError, ValueError) as error:
             raise _Refused(f"it can't be read: {type(error).__name__}") from error
 
 

@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from services.common.vision.critique import Critique
 from services.trainer.domain.job import AlignmentRequest, Job, JobEvent, JobState, check_transition
 from services.trainer.domain.review import Review, effective_critiques
@@ -221,6 +221,8 @@ class JobRecord:
             self._store.remove(checkpoints_path(job_id))
         except OSError as error:
             log.warning("checkpoints not removed", extra={"job_id": job_id, "cause": error.strerror})
+        except Unavailable as error:
+            log.warning("checkpoints not removed", extra={"job_id": job_id, "cause": error.message})
 
     def add_picture(self, job_id: str, digest: str, data: bytes) -> None:
         """See the port."""

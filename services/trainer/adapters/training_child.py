@@ -31,14 +31,14 @@ class TrainingChild:
 
     def __init__(
         self,
-        store_root: Path,
+        store_root: str,
         data_root: Path,
         threads: int,
         timeout_s: float,
         checkpoint_interval_s: float,
         stopping: threading.Event,
     ) -> None:
-        self._arguments = ["--store", str(store_root), "--data", str(data_root), "--threads", str(threads)]
+        self._arguments = ["--store", store_root, "--data", str(data_root), "--threads", str(threads)]
         self._arguments += ["--checkpoint-interval-s", str(checkpoint_interval_s)]
         self._timeout_s = timeout_s
         self._stopping = stopping

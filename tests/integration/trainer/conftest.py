@@ -12,7 +12,7 @@ import redis
 
 from plumbline.stack.processes import Child, Command, free_port, start, stop
 from plumbline.stack.redis import redis_command
-from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.job_record import JobRecord
 from tests.support.waiting import wait_for
 
@@ -48,7 +48,7 @@ class Trainer:
 
     @property
     def record(self) -> JobRecord:
-        return JobRecord(ArtifactStore(self.root / "store"))
+        return JobRecord(FolderStore(self.root / "store"))
 
     def start(self, part: str, **settings: str) -> Child:
         """Start `api` or `worker`; further settings by name."""

@@ -46,7 +46,7 @@ class _Stage:
     def run(self, interval_s: float, meanwhile: Callable[[], object] = lambda: None) -> dict[str, Any]:
         """One training process; `meanwhile` comes about every second and after each report."""
         root, self.shown = self.trainer.root, []
-        child = TrainingChild(root / "store", root / "data", 1, TRAINED_S, interval_s, self.stopping)
+        child = TrainingChild(str(root / "store"), root / "data", 1, TRAINED_S, interval_s, self.stopping)
         return child(self.job, self.shown.append, lambda: meanwhile() or True)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import DeadlineExceeded, Unavailable, WrongState
+from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.adapters.training_child import TrainingChild
 from services.trainer.domain.job import Job
@@ -23,8 +23,8 @@ from tests.unit.trainer.made_up import make_request
 class _Stage:
     def __init__(self, root: Path, timeout_s: float = 120.0) -> None:
         self.root, self.stopping = root, threading.Event()
-        self.child = TrainingChild(root / "store", root / "data", 1, timeout_s, 60.0, self.stopping)
-        self.job: Job = JobRecord(ArtifactStore(root / "store")).file(make_request())
+        self.child = TrainingChild(str(root / "store"), root / "data", 1, timeout_s, 60.0, self.stopping)
+        self.job: Job = JobRecord(FolderStore(root / "store")).file(make_request())
 
     def run(self, on_asked: Callable[[], bool] = lambda: True) -> object:
         return self.child(self.job, lambda progress: None, on_asked)

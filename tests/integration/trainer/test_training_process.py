@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.code_version import code_version
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.model_bundle import load_bundle
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.domain import alignment
 from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.job import Loss
+from services.trainer.domain.selection import digest_data
 from services.trainer.training_process import train_job
 from tests.integration.trainer.conftest import Trainer
 from tests.integration.trainer.made_job import make_batches, make_waiting_job, write_data_and_model
-from tests.unit.trainer.made_up import SIZE
+from tests.unit.trainer.made_up import SIZE, make_request
 
 
 def _train(tmp_path: Path, **asked: Any) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def _train(tmp_path: Path, **asked: Any) -> dict[str, Any]:
     for batch in make_batches(trainer, job):
         for critique in batch.critiques:
             trainer.record.add_critique(job.job_id, critique)
-    return train_job(ArtifactStore(tmp_path / "store"), DatasetFolder(tmp_path / "data"), job.job_id)
+    return train_job(FolderStore(tmp_path / "store"), DatasetFolder(tmp_path / "data"), job.job_id)
 
 
 def test_a_job_is_decided_by_the_criteria_that_it_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -65,3 +67,17 @@ def test_numbers_and_card_tell_the_loss_and_what_segments_of_each_verdict_held(
     bundle = tmp_path / "store" / metrics["bundle_path"]
     assert load_bundle(bundle).provenance["loss"] == loss
     assert f"loss {loss} with λ = {metrics['chosen']['strength']:g}" in (bundle / "README.md").read_text()
+
+
+def test_bundle_and_card_say_what_the_challenger_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(alignment, "LEAST_STEPS", 100)
+    metrics = _train(tmp_path)
+    bundle = tmp_path / "store" / metrics["bundle_path"]
+    told, card = load_bundle(bundle).provenance, (bundle / "README.md").read_text()
+    samples = DatasetFolder(tmp_path / "data").read(make_request().dataset_path)
+    assert told["specification_digest"] == make_request().specification_digest
+    assert told["data_digest"] == digest_data((sample.label, sample.digest) for sample in samples)
+    assert told["code_version"] == code_version()
+    assert told["metrics_path"] == f"jobs/{told['job_id']}/metrics.json"
+    names = ("specification_digest", "critiques_digest", "data_digest", "code_version", "metrics_path")
+    assert all(f"{name}: `{told[name]}`" in card for name in names)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, ServiceError
+from services.common.runtime.folder_store import FolderStore
 
 
 def test_of_many_who_create_an_object_one_wins(tmp_path):
-    store, won = ArtifactStore(tmp_path), []
+    store, won = FolderStore(tmp_path), []
 
     def create(number: int) -> None:
         try:
@@ -32,23 +32,23 @@ def test_of_many_who_create_an_object_one_wins(tmp_path):
 @pytest.mark.parametrize("path", ["../out", "/etc/passwd", "a/../../b", "", "a\x00b"])
 def test_no_path_leaves_the_store(tmp_path, path):
     with pytest.raises(InvalidInput):
-        ArtifactStore(tmp_path).create(path, b"")
+        FolderStore(tmp_path).create(path, b"")
 
 
 def test_link_out_of_the_store_is_not_followed(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "link").symlink_to(tmp_path)
     with pytest.raises(InvalidInput, match="leads out"):
-        ArtifactStore(tmp_path / "store").read("link/secret")
+        FolderStore(tmp_path / "store").read("link/secret")
 
 
 def test_missing_object_is_not_found(tmp_path):
     with pytest.raises(NotFound):
-        ArtifactStore(tmp_path).read("nothing")
+        FolderStore(tmp_path).read("nothing")
 
 
 def test_object_reads_back_and_is_listed_by_name_in_order(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     for name in ("b", "a", "c"):
         store.create(f"folder/{name}", name.encode())
     assert list(store.list("folder")) == ["a", "b", "c"]
@@ -57,7 +57,7 @@ def test_object_reads_back_and_is_listed_by_name_in_order(tmp_path):
 
 
 def test_loser_leaves_the_object_and_nothing_beside_it(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     store.create("object", b"first")
     with pytest.raises(AlreadyExists):
         store.create("object", b"second")
@@ -65,7 +65,7 @@ def test_loser_leaves_the_object_and_nothing_beside_it(tmp_path):
 
 
 def test_folder_is_no_object(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     store.create("folder/object", b"")
     with pytest.raises(NotFound):
         store.read("folder")
@@ -73,7 +73,7 @@ def test_folder_is_no_object(tmp_path):
 
 @pytest.mark.parametrize("path", ["object/below", "object/far/below"])
 def test_object_can_not_become_a_folder(tmp_path, path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     store.create("object", b"kept")
     with pytest.raises(AlreadyExists):
         store.create(path, b"")
@@ -84,7 +84,7 @@ def test_object_can_not_become_a_folder(tmp_path, path):
 
 @pytest.mark.parametrize("path", [".", "./", "a/.new-b", "n" * 256, "/".join("n" * 200 for _ in range(6))])
 def test_path_that_can_be_no_object_is_refused(tmp_path, path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     for use in (store.read, store.exists, lambda name: store.create(name, b"")):
         with pytest.raises(InvalidInput):
             use(path)
@@ -95,7 +95,7 @@ def test_path_that_can_be_no_object_is_refused(tmp_path, path):
 @settings(max_examples=200, deadline=None)
 def test_no_name_raises_anything_but_an_expected_failure(tmp_path_factory, path):
     root = tmp_path_factory.mktemp("any") / "store"
-    store = ArtifactStore(root)
+    store = FolderStore(root)
     try:
         store.create(path, b"content")
     except ServiceError:
@@ -105,7 +105,7 @@ def test_no_name_raises_anything_but_an_expected_failure(tmp_path_factory, path)
 
 
 def test_of_many_who_create_a_folder_one_wins_and_it_is_whole(tmp_path):
-    store, won = ArtifactStore(tmp_path / "store"), []
+    store, won = FolderStore(tmp_path / "store"), []
     for number in range(8):
         for name in ("a", "b"):
             (tmp_path / f"source{number}").mkdir(exist_ok=True)
@@ -128,14 +128,14 @@ def test_of_many_who_create_a_folder_one_wins_and_it_is_whole(tmp_path):
 
 
 def test_folder_does_not_replace_even_an_empty_one(tmp_path):
-    store = ArtifactStore(tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
     store.local_path("empty").mkdir(parents=True)
     with pytest.raises(AlreadyExists):
         store.create_folder("empty", tmp_path)
 
 
 def test_folder_that_can_not_be_copied_leaves_nothing(tmp_path):
-    store = ArtifactStore(tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
     with pytest.raises(FileNotFoundError):
         store.create_folder("bundle", tmp_path / "missing")
     assert not store.exists("bundle")
@@ -143,7 +143,7 @@ def test_folder_that_can_not_be_copied_leaves_nothing(tmp_path):
 
 
 def test_what_is_removed_is_gone_whole_and_its_name_is_free_again(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     for name in ("one", "two"):
         store.create(f"folder/{name}", b"first")
     store.remove("folder/one")
@@ -156,14 +156,14 @@ def test_what_is_removed_is_gone_whole_and_its_name_is_free_again(tmp_path):
 
 @pytest.mark.parametrize("path", ["nothing", "nowhere/nothing", "object/below"])
 def test_removing_what_is_not_there_changes_nothing(tmp_path, path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     store.create("object", b"kept")
     store.remove(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["object"]
 
 
 def test_what_a_dead_writer_left_half_written_goes_with_its_folder(tmp_path):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     store.create("folder/object", b"")
     (tmp_path / "folder" / ".new-left").write_bytes(b"half")
     store.remove("folder")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog, FaultKind, _hash
+from services.common.runtime.folder_store import FolderStore
 
 APPENDED_EACH = 15
 
@@ -23,7 +23,7 @@ def entry(key: str, **changes) -> AuditEntry:
 
 
 def append_some(root: Path, writer: str) -> None:
-    log = AuditLog(ArtifactStore(root))
+    log = AuditLog(FolderStore(root))
     for index in range(APPENDED_EACH):
         log.append(entry(f"{writer}-{index}"))
 
@@ -42,7 +42,7 @@ def rewrite(root: Path, number: int, is_rehashed: bool = False, **changes) -> No
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A store with a log of six events."""
-    log = AuditLog(ArtifactStore(tmp_path))
+    log = AuditLog(FolderStore(tmp_path))
     for index in range(6):
         log.append(entry(f"job-{index}"))
     return tmp_path
@@ -50,11 +50,11 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(root: Path) -> AuditLog:
-    return AuditLog(ArtifactStore(root))
+    return AuditLog(FolderStore(root))
 
 
 def test_a_log_without_events_holds(tmp_path):
-    found = AuditLog(ArtifactStore(tmp_path)).verify()
+    found = AuditLog(FolderStore(tmp_path)).verify()
     assert (found.number, found.hash, found.fault) == (0, "", None)
 
 
@@ -68,7 +68,7 @@ def test_events_are_chained_and_the_chain_holds(log):
 
 def test_the_same_key_is_said_once_by_any_writer(root, log):
     assert log.append(entry("job-2", reason="again")) is None
-    assert AuditLog(ArtifactStore(root)).last_number() == 6
+    assert AuditLog(FolderStore(root)).last_number() == 6
 
 
 def test_a_writer_that_died_before_it_noted_the_key_does_not_let_the_thing_be_said_twice(root, log):
@@ -90,7 +90,7 @@ def test_of_many_processes_that_append_at_once_none_breaks_the_chain(tmp_path):
     for writer in writers:
         writer.join(60)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    log = AuditLog(ArtifactStore(tmp_path))
+    log = AuditLog(FolderStore(tmp_path))
     found = log.verify()
     assert (found.number, found.fault) == (3 * APPENDED_EACH, None)
     keys = {log.read(number).key for number in range(1, found.number + 1)}
@@ -99,10 +99,10 @@ def test_of_many_processes_that_append_at_once_none_breaks_the_chain(tmp_path):
 
 @pytest.mark.parametrize("is_shared", [True, False], ids=["one log", "a log each"])
 def test_of_many_threads_that_say_the_same_one_says_it(tmp_path, is_shared):
-    shared, said = AuditLog(ArtifactStore(tmp_path)), []
+    shared, said = AuditLog(FolderStore(tmp_path)), []
 
     def append() -> None:
-        log = shared if is_shared else AuditLog(ArtifactStore(tmp_path))
+        log = shared if is_shared else AuditLog(FolderStore(tmp_path))
         for index in range(5):
             said.append(log.append(entry(f"job-{index}")))
 
@@ -113,6 +113,15 @@ def test_of_many_threads_that_say_the_same_one_says_it(tmp_path, is_shared):
         thread.join()
     assert sorted(event.number for event in said if event) == [1, 2, 3, 4, 5]
     assert shared.verify().number == 5
+
+
+def test_a_log_that_grows_while_it_is_verified_holds(root, log):
+    writer = threading.Thread(target=append_some, args=(root, "late"))
+    writer.start()
+    while writer.is_alive():
+        assert log.verify().fault is None
+    writer.join()
+    assert log.verify().number == 6 + APPENDED_EACH
 
 
 TAMPERED = {
@@ -164,7 +173,7 @@ def test_an_event_with_hash_and_key_made_anew_shows_at_the_next(root, log):
 def test_a_chain_written_anew_shows_against_a_hash_that_was_kept_elsewhere(root, log):
     kept = log.verify()
     shutil.rmtree(root / "audit")
-    other = AuditLog(ArtifactStore(root))
+    other = AuditLog(FolderStore(root))
     for index in range(6):
         other.append(entry(f"other-{index}"))
     assert log.verify().fault is None
@@ -173,7 +182,7 @@ def test_a_chain_written_anew_shows_against_a_hash_that_was_kept_elsewhere(root,
 
 
 def test_an_end_cut_off_while_a_writer_lives_is_no_chance_to_write_it_anew(root):
-    writer = AuditLog(ArtifactStore(root))
+    writer = AuditLog(FolderStore(root))
     writer.append(entry("job-6"))
     shutil.rmtree(root / "audit")
     assert writer.append(entry("job-7")).number == 8
@@ -182,7 +191,7 @@ def test_an_end_cut_off_while_a_writer_lives_is_no_chance_to_write_it_anew(root)
 
 def test_a_hole_leads_no_writer_to_write_there_anew(root):
     event_file(root, 1).unlink()
-    assert AuditLog(ArtifactStore(root)).append(entry("job-6")).number == 7
+    assert AuditLog(FolderStore(root)).append(entry("job-6")).number == 7
 
 
 def test_no_event_is_older_than_the_one_before_it_whatever_the_clocks_say(root, log):
@@ -196,7 +205,7 @@ def test_no_event_is_older_than_the_one_before_it_whatever_the_clocks_say(root, 
     assert log.verify().fault is None
 
 
-class _UnsyncedStore(ArtifactStore):
+class _UnsyncedStore(FolderStore):
     """Writes without waiting for the disk, as nobody reads after a power cut here."""
 
     def create(self, path: str, content: bytes) -> None:
@@ -205,7 +214,7 @@ class _UnsyncedStore(ArtifactStore):
         target.write_bytes(content)
 
 
-class _CountingStore(ArtifactStore):
+class _CountingStore(FolderStore):
     """Counts look-ups."""
 
     looked_up = listed = 0

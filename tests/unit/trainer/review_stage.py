@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.critique import Critique
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
@@ -27,7 +27,7 @@ class ReviewStage:
 
     def __init__(self, root: Path, review: bool = True) -> None:
         self.root = root
-        self.record, self.queue, self.lease = JobRecord(ArtifactStore(root)), ListQueue(), LocalLease()
+        self.record, self.queue, self.lease = JobRecord(FolderStore(root)), ListQueue(), LocalLease()
         self.completing = Completing(self.record, self.queue)
         self.consuming = Consuming(self.record, self.completing, self.lease)
         self.reviewing = Reviewing(self.record, self.completing)

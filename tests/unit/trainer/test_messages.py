@@ -9,8 +9,8 @@ import pytest
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import InvalidInput
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.criteria import Criteria
@@ -67,7 +67,7 @@ def test_a_wrong_way_or_rule_is_named(change: dict[str, Any], field: str):
 
 @pytest.mark.parametrize("mask_source", MaskSource)
 def test_a_job_says_its_way_to_masks_and_its_rules(tmp_path, mask_source: MaskSource):
-    job = JobRecord(ArtifactStore(tmp_path)).file(make_request(mask_source=mask_source, typed_rules=RULES))
+    job = JobRecord(FolderStore(tmp_path)).file(make_request(mask_source=mask_source, typed_rules=RULES))
     told = write_alignment(JobView(job, None, None, {}))
     assert vision_pb2.MaskSource.Name(told.mask_source) == f"MASK_SOURCE_{mask_source}"
     assert [(rule.class_name, rule.concept, list(rule.noun_phrases)) for rule in told.rules] == [
@@ -100,7 +100,7 @@ def test_a_loss_or_selection_that_there_is_not_is_refused_at_its_field(field: st
 
 def test_a_job_says_how_it_is_done_with_the_defaults_filled_in(tmp_path):
     request = make_request(images_per_class=40, epochs=2, seed=7, loss=Loss.MASK_OUT, selection=Selection.RANDOM)
-    job = JobRecord(ArtifactStore(tmp_path)).file(request)
+    job = JobRecord(FolderStore(tmp_path)).file(request)
     assert write_alignment(JobView(job, None, None, {})).options == pb.AlignmentOptions(
         images_per_class=40,
         epochs=2,
@@ -133,7 +133,7 @@ def test_priority_and_submitter_come_with_the_json_form_and_the_job_says_them(tm
     submission = read_submission_json(REQUEST | {"priority": f"PRIORITY_{priority}", "submitter": "ward 3"})
     assert (submission.priority, submission.submitter) == (priority, "ward 3")
     request = make_request(priority=priority, submitter="ward 3", retry_of="20261124-161100-000000-0123abcd")
-    told = write_alignment(JobView(JobRecord(ArtifactStore(tmp_path)).file(request), None, None, {}))
+    told = write_alignment(JobView(JobRecord(FolderStore(tmp_path)).file(request), None, None, {}))
     assert (pb.Priority.Name(told.priority), told.submitter) == (f"PRIORITY_{priority}", "ward 3")
     assert told.retry_of == "20261124-161100-000000-0123abcd"
 
@@ -157,7 +157,7 @@ def test_a_state_that_there_is_not_is_refused_at_its_place(number: int):
 
 
 def test_the_seconds_left_are_told_when_they_are_known(tmp_path):
-    job = JobRecord(ArtifactStore(tmp_path)).file(make_request())
+    job = JobRecord(FolderStore(tmp_path)).file(make_request())
     known = write_alignment(JobView(job, Progress(1, 4, "image", eta_s=0.0), None, {})).progress
     unknown = write_alignment(JobView(job, Progress(1, 4, "image"), None, {})).progress
     assert (known.HasField("eta_s"), unknown.HasField("eta_s"), unknown.HasField("loss")) == (True, False, False)
@@ -167,7 +167,7 @@ def test_the_seconds_left_are_told_when_they_are_known(tmp_path):
 def test_a_review_comes_with_the_json_form_and_a_job_says_whether_it_has_one(tmp_path, is_asked: bool):
     submission = read_submission_json(REQUEST | {"review": is_asked})
     assert submission.review is is_asked
-    job = JobRecord(ArtifactStore(tmp_path)).file(make_request(review=is_asked))
+    job = JobRecord(FolderStore(tmp_path)).file(make_request(review=is_asked))
     assert write_alignment(JobView(job, None, None, {})).review is is_asked
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import celery
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable
+from services.common.runtime.folder_store import FolderStore
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUE_TASK, JOBS_QUEUE, SUBMIT_TASK, TRAIN_TASK
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import Job, JobState
@@ -44,7 +44,7 @@ class _Step:
 class _Stage:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.record, self.step = JobRecord(ArtifactStore(root)), _Step()
+        self.record, self.step = JobRecord(FolderStore(root)), _Step()
         self.app = celery.Celery(broker="memory://", set_as_current=False)
         self.app.conf.update(task_default_queue=JOBS_QUEUE, task_ignore_result=True)
         steps = Steps(self.record, self.step, self.step, self.step, self.step, self.read)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.audit_log import AuditAction, AuditLog
 from services.common.runtime.errors import Unavailable
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.model_bundle import PROVENANCE
 from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
@@ -44,7 +44,7 @@ class _DyingRepository(TritonRepository):
             raise _PowerCut
 
 
-class _FullStore(ArtifactStore):
+class _FullStore(FolderStore):
     """A disk that is full for the audit log while `is_full`."""
 
     is_full = False
@@ -69,14 +69,14 @@ class Stage:
         return (await self.publishing.publish("net", bundle, expected, key or bundle, "anna")).version
 
     def told(self) -> list[tuple[AuditAction, int]]:
-        log = AuditLog(ArtifactStore(self.root / "store"))
+        log = AuditLog(FolderStore(self.root / "store"))
         assert log.verify().fault is None
         events = [log.read(number) for number in range(1, log.last_number() + 1)]
         return [(event.action, event.model_version) for event in events]
 
     def after_restart(self) -> Announcing:
         """As a new process has it: what the one before did after it died does not count."""
-        return Announcing(AuditLog(ArtifactStore(self.root / "store")), TritonRepository(self.root / "models"))
+        return Announcing(AuditLog(FolderStore(self.root / "store")), TritonRepository(self.root / "models"))
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, Unavailable, WrongState
+from services.common.runtime.folder_store import FolderStore
 from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
@@ -42,7 +42,7 @@ def stage(tmp_path: Path) -> Stage:
     for seed, name in enumerate(("a", "b")):
         write_bundle(tmp_path / "store" / name, seed)
     repository, classifier = TritonRepository(tmp_path / "models"), InProcessClassifier(tmp_path / "models")
-    store = ArtifactStore(tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
     publishing = Publishing(classifier, repository, store, Announcing(AuditLog(store), repository), 5)
     return Stage(repository, classifier, publishing, tmp_path / "store")
 

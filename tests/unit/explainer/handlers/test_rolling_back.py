@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.audit_log import AuditAction, AuditLog
 from services.common.runtime.errors import (
     AlreadyExists,
@@ -18,6 +17,7 @@ from services.common.runtime.errors import (
     Unavailable,
     WrongState,
 )
+from services.common.runtime.folder_store import FolderStore
 from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
@@ -45,7 +45,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> Stage:
-    store, repository = ArtifactStore(tmp_path / "store"), TritonRepository(tmp_path / "models")
+    store, repository = FolderStore(tmp_path / "store"), TritonRepository(tmp_path / "models")
     digests = {name: write_bundle(tmp_path / "store" / name, seed) for seed, name in enumerate("ab")}
     classifier, audit_log = InProcessClassifier(tmp_path / "models"), AuditLog(store)
     publishing = Publishing(classifier, repository, store, Announcing(audit_log, repository), 5)

@@ -21,7 +21,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters import checkpoints as module
 from services.trainer.adapters.checkpoints import KEPT_COUNT, Checkpoints, digest_inputs
 from services.trainer.domain.alignment import PROBE_RATIO, Alignment, Checkpoint, align
@@ -51,7 +51,7 @@ class _Stage:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(ArtifactStore(self.root), "job", "inputs")
+        return Checkpoints(FolderStore(self.root), "job", "inputs")
 
     def names(self) -> list[str]:
         return sorted(path.name for path in (self.root / "jobs" / "job" / "checkpoints").iterdir())
@@ -152,7 +152,7 @@ def _make_net(name: str) -> PreTrainedModel:
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_nets_with_attention_or_with_statistics_and_frozen_weights_go_on_to_the_same(tmp_path: Path, name: str):
     start, pictures = _make_net(name), make_pictures(60, seed=0)
-    checkpoints = Checkpoints(ArtifactStore(tmp_path), "job", "inputs")
+    checkpoints = Checkpoints(FolderStore(tmp_path), "job", "inputs")
 
     def write_in_the_middle(save: Callable[[], RunState]) -> None:
         state = save()
@@ -238,7 +238,7 @@ def test_one_that_ends_too_early_is_refused(stage: _Stage):
 
 def test_one_of_other_inputs_is_refused_and_makes_room(stage: _Stage, caplog: pytest.LogCaptureFixture):
     stage.cut_off(3)
-    assert Checkpoints(ArtifactStore(stage.root), "job", "other").latest() is None
+    assert Checkpoints(FolderStore(stage.root), "job", "other").latest() is None
     assert stage.names() == []
     assert caplog.records[0].cause == "it belongs to other inputs"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, Conflict, NotFound, WrongState
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.critique import Critique
 from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.job_record import JobRecord, checkpoints_path
@@ -23,7 +23,7 @@ from tests.unit.trainer.made_up import RULES, make_critique, make_request
 
 @pytest.fixture
 def record(tmp_path: Path) -> JobRecord:
-    return JobRecord(ArtifactStore(tmp_path))
+    return JobRecord(FolderStore(tmp_path))
 
 
 def _race(count: int, act: Callable[[int], object]) -> list[object]:
@@ -98,7 +98,7 @@ def test_a_filing_cut_off_after_its_key_is_completed_by_the_next(tmp_path: Path,
 def test_a_jobs_choices_and_its_rules_are_kept(tmp_path: Path, record: JobRecord):
     choices = {"mask_source": MaskSource.AGREED, "loss": Loss.MASK_OUT, "selection": Selection.RANDOM}
     job = record.file(make_request(typed_rules=RULES, **choices))
-    kept = JobRecord(ArtifactStore(tmp_path)).load(job.job_id).request
+    kept = JobRecord(FolderStore(tmp_path)).load(job.job_id).request
     assert kept.typed_rules == RULES
     assert {name: getattr(kept, name) for name in choices} == choices
 
@@ -163,7 +163,7 @@ def test_a_brief_follows_the_job_and_stays_as_it_ended(record: JobRecord):
 def test_a_brief_sees_what_another_process_did(record: JobRecord, tmp_path: Path):
     job = record.file(make_request())
     assert record.brief(job.job_id).state == JobState.QUEUED
-    JobRecord(ArtifactStore(tmp_path)).advance(job, JobState.CANCELLED)
+    JobRecord(FolderStore(tmp_path)).advance(job, JobState.CANCELLED)
     assert record.brief(job.job_id).state == JobState.CANCELLED
 
 
@@ -186,7 +186,7 @@ def test_there_is_no_brief_of_a_job_that_there_is_not(record: JobRecord):
 
 @pytest.mark.parametrize("state", [JobState.EVALUATING, JobState.CANCELLED, JobState.FAILED])
 def test_checkpoints_are_kept_while_a_job_trains_and_no_longer(tmp_path: Path, record: JobRecord, state: JobState):
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     job = record.advance(record.file(make_request()), JobState.CRITIQUING)
     store.create(f"{checkpoints_path(job.job_id)}/000000001.safetensors", b"")
     record.advance(record.file(make_request()), JobState.CANCELLED)  # another job's end

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Unavailable
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.critique import MAX_BATCH_CRITIQUES, Critique
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
@@ -27,7 +27,7 @@ class _Stage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.record, self.queue = JobRecord(ArtifactStore(root)), ListQueue()
+        self.record, self.queue = JobRecord(FolderStore(root)), ListQueue()
         self.consuming = Consuming(self.record, Completing(self.record, self.queue), LocalLease())
         job = self.record.file(make_request())
         self.job_id = job.job_id

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.explanation import Segment
 from services.common.vision.typed_rules import MaskSource, TypedRule
@@ -84,7 +84,7 @@ class _Stage:
             (self.folder / name).write_bytes(file.getvalue())
         rows = "".join(f"{name},{number // PER_CLASS}\n" for number, name in enumerate(names))
         (self.folder / "metadata.csv").write_text(f"file_name,label\n{rows}")
-        self.record = JobRecord(ArtifactStore(root / "store"))
+        self.record = JobRecord(FolderStore(root / "store"))
         self.explainer, self.lvlm, self.queue, self.lease = _Explainer(), _Lvlm(), ListQueue(), LocalLease()
         self.board, self.stopping = LastProgress(), threading.Event()
         self.root = root
@@ -162,7 +162,8 @@ def test_critique_asks_in_batches_and_passes_over_pictures_without_evidence(stag
     assert len(asked) == len(set(asked)) == len(stage.expected()) - len(bare)
     assert max(map(len, stage.lvlm.asked)) <= 32
     assert len(stage.record.read(stage.job_id, ASKED)) == len(asked)
-    assert stage.board.look(stage.job_id).done == stage.board.look(stage.job_id).total == 44
+    told = stage.board.look(stage.job_id)
+    assert (told.done, told.total, told.eta_s) == (44, 44, 0.0)
 
 
 def test_critique_asks_in_the_jobs_way_with_its_rules(stage: _Stage):

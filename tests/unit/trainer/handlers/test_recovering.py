@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Unavailable
+from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, attempt, count_lost
@@ -30,7 +30,7 @@ WAYS = {
 
 class _Stage:
     def __init__(self, root: Path, state: JobState, quiet_s: float = 0.0) -> None:
-        self.record, self.queue, self.lease = JobRecord(ArtifactStore(root)), ListQueue(), LocalLease()
+        self.record, self.queue, self.lease = JobRecord(FolderStore(root)), ListQueue(), LocalLease()
         completing = Completing(self.record, self.queue)
         self.recovering = Recovering(self.record, self.queue, completing, self.lease, timedelta(seconds=quiet_s))
         job = self.record.file(make_request())

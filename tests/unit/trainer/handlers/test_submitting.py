@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, Overloaded, Unavailable
+from services.common.runtime.folder_store import FolderStore
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule
 from services.trainer.adapters.dataset_folder import DatasetFolder
@@ -48,7 +48,7 @@ class _OneModel:
 class _Stage:
     def __init__(self, root: Path) -> None:
         self.root = root
-        store = ArtifactStore(root / "store")
+        store = FolderStore(root / "store")
         store.create(f"{bundle_path(MODEL.name, MODEL.digest)}/config.json", b"{}")
         self.record, self.explainer, self.queue = JobRecord(store), _OneModel(), ListQueue()
         self.submitting = Submitting(self.record, self.explainer, DatasetFolder(root / "data"), self.queue)

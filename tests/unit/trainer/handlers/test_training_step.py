@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
+from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.job_record import JobRecord, checkpoints_path
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, count_lost
@@ -39,7 +39,7 @@ class _Publisher:
 
 class _Stage:
     def __init__(self, root: Path, metrics: dict[str, Any] = ACCEPTED, failure: Exception | None = None) -> None:
-        self.record, self.board, self.lease = JobRecord(ArtifactStore(root)), LastProgress(), LocalLease()
+        self.record, self.board, self.lease = JobRecord(FolderStore(root)), LastProgress(), LocalLease()
         self.publisher, self.metrics, self.run_count = _Publisher(failure), metrics, 0
         completing = Completing(self.record, ListQueue())
         self.training = Training(self.record, self.publisher, completing, self.board, self.run, self.lease)
@@ -210,7 +210,7 @@ def test_a_worker_that_is_told_to_go_loses_no_attempt(tmp_path: Path):
 
 
 def test_a_checkpoint_that_comes_after_the_cancellation_is_removed_too(tmp_path: Path):
-    stage, store = _Stage(tmp_path), ArtifactStore(tmp_path)
+    stage, store = _Stage(tmp_path), FolderStore(tmp_path)
 
     def cancel_then_write() -> None:
         stage.cancel()

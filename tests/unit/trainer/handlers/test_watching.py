@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobState
 from services.trainer.handlers.watching import Watching
@@ -18,7 +18,7 @@ class _Stage:
     """Nine jobs of three submitters in turn; every second one is cancelled."""
 
     def __init__(self, root: Path) -> None:
-        self.record = JobRecord(ArtifactStore(root))
+        self.record = JobRecord(FolderStore(root))
         self.watching = Watching(self.record, LastProgress())
         self.filed = [self.record.file(make_request(submitter=f"ward {number % 3}")).job_id for number in range(9)]
         for job_id in self.filed[::2]:
