@@ -17,7 +17,7 @@ from plumbline.client import Client
 from plumbline.errors import PlumblineError
 from plumbline.stack.processes import free_port
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
-from services.common.runtime.queues import JOBS_QUEUE, TRAIN_TASK
+from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE, JOBS_QUEUE, TRAIN_TASK
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.completing import EXPECTED
 from tests.integration.trainer.conftest import Trainer
@@ -170,6 +170,27 @@ def test_what_is_wrong_with_a_review_or_a_push_is_named(trainer: Trainer, client
     strange = {"job_id": job.job_id, "critiques": [{"image_id": "\ud800"}]}
     (pushed,) = client.push(json.dumps(strange))
     assert (pushed.image_id, pushed.outcome) == ("?", pb.PUSH_OUTCOME_SET_ASIDE)
+
+
+def _kept(trainer: Trainer, job: Job) -> dict[str, bytes]:
+    """What critiques left in a job's record, by path."""
+    folder = trainer.root / "store" / "jobs" / job.job_id
+    paths = [path for name in ("critiques", "set_aside") for path in (folder / name).glob("*.json")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_the_same_batch_by_queue_and_by_call_leaves_the_same_record(trainer: Trainer, client: Client):
+    model = write_data_and_model(trainer)
+    queued, pushed = make_waiting_job(trainer, model), make_waiting_job(trainer, model)
+    contents = make_batches(trainer, queued)[0].model_dump(mode="json")["critiques"]
+    contents[1]["true_label"], contents[2] = "9", {"patient": "Jane"}
+    with celery.Celery(broker=trainer.broker_url, set_as_current=False) as outside:
+        batch = {"job_id": queued.job_id, "critiques": contents}
+        outside.send_task(CONSUME_CRITIQUES_TASK, kwargs={"batch": batch}, queue=CRITIQUES_QUEUE, ignore_result=True)
+    told = client.push(json.dumps({"job_id": pushed.job_id, "critiques": contents}))
+    assert [critique.outcome == pb.PUSH_OUTCOME_TAKEN for critique in told].count(False) == 2
+    wait_for(lambda: len(_kept(trainer, queued)) == len(contents), 60)
+    assert _kept(trainer, queued) == _kept(trainer, pushed)
 
 
 def test_a_label_tools_masks_and_annotations_come_in_and_go_out_again(trainer: Trainer, client: Client, tmp_path: Path):
