@@ -12,19 +12,23 @@ import celery
 import grpc
 from celery import signals
 
+from plumbline.trainer.v1 import audit_service_pb2_grpc as audit_rpc
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
+from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.errors import ServiceError
 from services.common.runtime.open_store import open_store
 from services.common.runtime.queues import WORKER_QUEUES
 from services.common.runtime.server import serve
+from services.trainer.adapters.audited_record import AuditedRecord
 from services.trainer.adapters.celery_queue import CeleryQueue, build_app
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.explainer_client import ExplainerClient
-from services.trainer.adapters.job_record import JobRecord
 from services.trainer.adapters.lvlm_client import LvlmClient
 from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
 from services.trainer.adapters.training_child import TrainingChild
+from services.trainer.audit_servicer import AUDIT_SERVICE, AuditServicer
+from services.trainer.handlers.auditing import Auditing
 from services.trainer.handlers.completing import Completing
 from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
@@ -46,7 +50,8 @@ class _Parts:
 
     app: celery.Celery
     queue: CeleryQueue
-    record: JobRecord
+    record: AuditedRecord
+    audit_log: AuditLog
     datasets: DatasetFolder
     explainer: ExplainerClient
     board: RedisProgress
@@ -56,10 +61,12 @@ class _Parts:
     def build(cls, settings: TrainerSettings) -> _Parts:
         app = build_app(settings.broker_url)
         store = open_store(settings.store_root)
+        audit_log = AuditLog(store)
         return cls(
             app,
             CeleryQueue(app),
-            JobRecord(store),
+            AuditedRecord(store, audit_log),
+            audit_log,
             DatasetFolder(settings.data_root),
             ExplainerClient(settings.explainer_address, settings.explainer_timeout_s, settings.publish_timeout_s),
             RedisProgress(settings.broker_url),
@@ -78,6 +85,7 @@ async def run_api(settings: TrainerSettings) -> None:
     parts = _Parts.build(settings)
     completing, submitting = parts.completing(), parts.submitting(settings)
     watching = Watching(parts.record, parts.board)
+    audit_servicer = AuditServicer(Auditing(parts.audit_log), watching)
     servicer = TrainerServicer(
         submitting,
         watching,
@@ -90,8 +98,9 @@ async def run_api(settings: TrainerSettings) -> None:
 
     def register(server: grpc.aio.Server) -> None:
         rpc.add_TrainerServiceServicer_to_server(servicer, server)
+        audit_rpc.add_AuditServiceServicer_to_server(audit_servicer, server)
 
-    await serve(settings, [SERVICE], register)
+    await serve(settings, [SERVICE, AUDIT_SERVICE], register)
 
 
 def run_worker(settings: TrainerSettings) -> None:
@@ -131,7 +140,9 @@ def run_worker(settings: TrainerSettings) -> None:
     quiet = timedelta(seconds=settings.recovery_interval_s)
     recovering = Recovering(parts.record, parts.queue, completing, parts.lease, quiet)
     signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
-    threading.Thread(target=_recover_for_ever, args=(recovering, quiet), daemon=True, name="recovery").start()
+    threading.Thread(
+        target=_recover_for_ever, args=(recovering, parts.record, quiet), daemon=True, name="recovery"
+    ).start()
     parts.app.worker_main(
         [
             "worker",
@@ -145,10 +156,11 @@ def run_worker(settings: TrainerSettings) -> None:
     )
 
 
-def _recover_for_ever(recovering: Recovering, interval: timedelta) -> None:
+def _recover_for_ever(recovering: Recovering, record: AuditedRecord, interval: timedelta) -> None:
     while True:
         time.sleep(interval.total_seconds())
         try:
+            record.settle()
             recovering.recover()
         except ServiceError as error:
             logging.getLogger(__name__).warning("recovery failed", extra={"kind": error.kind})
