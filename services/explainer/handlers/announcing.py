@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog, Lineage, short_text
-from services.common.runtime.errors import ServiceError, Unavailable
+from services.common.runtime.errors import Conflict, ServiceError, Unavailable
 from services.explainer.ports import ModelRepository, Publication, ServedVersion
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ async def keep_settled(announcing: Announcing, repository: ModelRepository, inte
                     async with repository.publishing(name, _LOCK_TIMEOUT_S):
                         await asyncio.to_thread(announcing.settle, name)
                         settled[name] = repository.champion(name)
+            except Conflict:
+                continue  # whoever publishes keeps the log in step, and the next round looks again
             except ServiceError as error:
                 log.info("audit log not settled", extra={"model": name, "kind": error.kind})
             except Exception:
