@@ -230,8 +230,11 @@ class ObjectStore(ArtifactStore):
         if self._bucket.marks(self._key(pure)) is not None:
             return {"": (self._key(pure), "")}
         # A plain folder, which somebody may have copied here with other tools.
-        start = f"{self._key(pure)}/"
-        return {name: (f"{start}{name}", "") for name in self._bucket.below(start)} or None
+        files = {}
+        for name in self._bucket.below(f"{self._key(pure)}/"):
+            inside = self._find_files(pure / name) or {}
+            files |= {f"{name}/{deeper}" if deeper else name: file for deeper, file in inside.items()}
+        return files or None
 
     def _find_folder(self, pure: PurePosixPath) -> tuple[_Folder | None, str]:
         """The whole folder that `pure` is or lies in, and the rest of the path there."""

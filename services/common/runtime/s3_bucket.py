@@ -20,7 +20,7 @@ from services.common.runtime.errors import InvalidInput, NotFound, Unavailable, 
 
 _Result = TypeVar("_Result")
 
-CALL_S = 30.0
+CALL_S = 20.0
 """Longest time for a call with all its tries, seconds; to it comes what its bytes take on a slow line."""
 _SLOWEST_BYTES_PER_S = 2**20
 _CONNECT_S, _SILENCE_S = 5.0, 10.0
@@ -62,18 +62,18 @@ class Bucket:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # A server of one's own seldom has a host name for each bucket.
-        style = "path" if any(os.environ.get(variable) for variable in _ENDPOINT_VARIABLES) else "auto"
+        endpoint = next((os.environ[name] for name in _ENDPOINT_VARIABLES if os.environ.get(name)), None)
         self._files = s3fs.S3FileSystem(
             anon=False,
+            endpoint_url=endpoint,
             use_listings_cache=False,
-            skip_instance_cache=True,
             config_kwargs={
                 "connect_timeout": _CONNECT_S,
                 "read_timeout": _SILENCE_S,
                 "max_pool_connections": _CONNECTIONS,
                 "retries": {"total_max_attempts": 1},
-                "s3": {"addressing_style": style},
+                # A server of one's own seldom has a host name for each bucket.
+                "s3": {"addressing_style": "path" if endpoint else "auto"},
             },
         )
         self._files.retries = 1  # `_call` tries again, and knows until when
@@ -146,11 +146,11 @@ class Bucket:
 
     def names(self, prefix: str) -> set[str]:
         """What follows `prefix` in all keys, up to the next '/'."""
-        return {name.rstrip("/") for name in self._list(prefix, Delimiter="/")}
+        return {name.rstrip("/") for name in self._list(prefix, Delimiter="/")} - {""}
 
     def below(self, prefix: str) -> Iterator[str]:
-        """What follows `prefix` in all keys, whole."""
-        return self._list(prefix)
+        """What follows `prefix` in all keys, whole; without those that other tools write to mark a folder."""
+        return (name for name in self._list(prefix) if name and not name.endswith("/"))
 
     def has_below(self, prefix: str) -> bool:
         """Whether a key starts with `prefix`."""
