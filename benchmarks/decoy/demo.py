@@ -120,7 +120,7 @@ def _run(
     write_imagefolder(layout.data / "decoy", known, with_truth=False)
     write_imagefolder(layout.state / "test", splits.test, with_truth=True)
     with Client(layout.explainer, layout.lvlm, layout.trainer) as client:
-        path, digest = store_bundle(layout.store, NAME, bundle)
+        path, digest = store_bundle(layout.store_root, NAME, bundle)
         client.publish(NAME, path, 0, f"demo-{digest}")
         alignment = client.submit(
             trainer_pb.SubmitAlignmentRequest(

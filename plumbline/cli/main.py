@@ -330,7 +330,7 @@ def add_model(
 ) -> None:
     """Store a model bundle and serve it as the next version of a model."""
     with failures_told(), context.obj.client() as client:
-        path, digest = store_bundle(context.obj.stack().store, name, folder)
+        path, digest = store_bundle(context.obj.stack().store_root, name, folder)
         champions = [entry.model.version for entry in client.models() if entry.is_champion and entry.model.name == name]
         with console.status("loading and checking the model"):
             served = client.publish(name, path, champions[0] if champions else 0, f"add-{digest}")

@@ -2,7 +2,7 @@
 
 <state>/stack.json      addresses and pids of the stack, and whether it serves yet
 <state>/log/            one log per process
-<state>/store/          the artifact store
+<state>/store/          the artifact store, unless PLUMBLINE_STORE names another root: a folder or s3://bucket/prefix
 <state>/models/         Triton's model repository
 <state>/data/           the data root
 <state>/redis/          Redis's append-only file
@@ -26,7 +26,7 @@ _OUTWARD_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"}
 
 @dataclass(frozen=True)
 class StackLayout:
-    """A stack's folders and addresses (host:port, loopback)."""
+    """A stack's folders, addresses (host:port, loopback) and the root of its artifact store."""
 
     state: Path
     redis: str
@@ -34,12 +34,16 @@ class StackLayout:
     explainer: str
     lvlm: str
     trainer: str
+    store_root: str
 
     @classmethod
     def on_free_ports(cls, state: Path) -> StackLayout:
         """A layout below `state` with ports that are free now."""
         addresses = [f"127.0.0.1:{free_port()}" for _ in range(5)]
-        return cls(state.resolve(), *addresses)
+        store_root = os.environ.get("PLUMBLINE_STORE") or str(state / "store")
+        if "://" not in store_root:
+            store_root = str(Path(store_root).resolve())
+        return cls(state.resolve(), *addresses, store_root)
 
     @property
     def logs(self) -> Path:
@@ -76,11 +80,11 @@ class StackLayout:
         ]
 
     def _explainer_environment(self) -> dict[str, str]:
-        return _chosen("EXPLAINER_") | {
+        return _chosen("EXPLAINER_", "AWS_") | {
             "EXPLAINER_LISTEN": self.explainer,
             "EXPLAINER_TRITON_ADDRESS": self.triton,
             "EXPLAINER_MODEL_REPOSITORY": str(self.models),
-            "EXPLAINER_STORE_ROOT": str(self.store),
+            "EXPLAINER_STORE_ROOT": self.store_root,
         }
 
     def _lvlm_environment(self) -> dict[str, str]:
@@ -88,10 +92,10 @@ class StackLayout:
         return outward | _chosen("LVLM_") | {"LVLM_LISTEN": self.lvlm, "LVLM_BROKER_URL": self.broker_url}
 
     def _trainer_environment(self) -> dict[str, str]:
-        return _chosen("TRAINER_") | {
+        return _chosen("TRAINER_", "AWS_") | {
             "TRAINER_LISTEN": self.trainer,
             "TRAINER_BROKER_URL": self.broker_url,
-            "TRAINER_STORE_ROOT": str(self.store),
+            "TRAINER_STORE_ROOT": self.store_root,
             "TRAINER_DATA_ROOT": str(self.data),
             "TRAINER_EXPLAINER_ADDRESS": self.explainer,
             "TRAINER_LVLM_ADDRESS": self.lvlm,
@@ -105,9 +109,10 @@ class StackLayout:
         )
 
 
-def _chosen(prefix: str) -> dict[str, str]:
-    """Settings of a service that the engineer who runs `plumbline up` has set, an engine or a limit; the stack's own addresses and folders come over them."""
-    return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+def _chosen(*prefixes: str) -> dict[str, str]:
+    """Settings of a service that the engineer who runs `plumbline up` has set, an engine, a limit or the way to a bucket; the stack's own addresses
+    and folders come over them."""
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def _port(address: str) -> int:
