@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ import redis
 
 from plumbline.stack.processes import Child, Command, free_port, start, stop
 from plumbline.stack.redis import redis_command
-from services.common.runtime.folder_store import FolderStore
+from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.open_store import open_store
 from services.trainer.adapters.job_record import JobRecord
 from tests.support.waiting import wait_for
 
@@ -45,10 +48,16 @@ class Trainer:
     broker_url: str
     listen: str
     children: list[Child] = field(default_factory=list)
+    store_root: str = ""
+    """Root of the artifact store; the folder `store` when empty."""
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        return open_store(self.store_root or self.root / "store")
 
     @property
     def record(self) -> JobRecord:
-        return JobRecord(FolderStore(self.root / "store"))
+        return JobRecord(self.store)
 
     def start(self, part: str, **settings: str) -> Child:
         """Start `api` or `worker`; further settings by name."""
@@ -56,13 +65,14 @@ class Trainer:
         named = {
             "listen": self.listen,
             "broker_url": self.broker_url,
-            "store_root": self.root / "store",
+            "store_root": self.store_root or self.root / "store",
             "data_root": self.root / "data",
             "explainer_address": closed,
             "lvlm_address": closed,
             "explainer_timeout_s": 2,
         }
         environment = {f"TRAINER_{name.upper()}": str(value) for name, value in (named | settings).items()}
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         # The coverage of a child is none of ours; one thread, as the machine is shared.
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         name = f"{part}-{len(self.children)}"

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from services.common.runtime.folder_store import FolderStore
 from services.common.vision.critique import Critique, CritiqueBatch, split_into_batches
 from services.common.vision.model_bundle import save_bundle
 from services.trainer.adapters.dataset_folder import DatasetFolder
@@ -49,7 +48,7 @@ def write_data_and_model(trainer: Trainer) -> str:
     (folder / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
     model = train_shortcut(pictures)
     digest = save_bundle(trainer.root / "bundle", model, PREPROCESSING, pictures.pixels[:4].clone(), {}, "# stripes\n")
-    FolderStore(trainer.root / "store").create_folder(bundle_path("stripes", digest), trainer.root / "bundle")
+    trainer.store.create_folder(bundle_path("stripes", digest), trainer.root / "bundle")
     return digest
 
 
