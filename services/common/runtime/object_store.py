@@ -73,7 +73,10 @@ class ObjectStore(ArtifactStore):
         if not bucket or len(prefix.encode()) > _MAX_PREFIX_BYTES:
             raise InvalidInput("store", f"expected s3://bucket/prefix, the prefix of at most {_MAX_PREFIX_BYTES} bytes")
         self._bucket = Bucket(bucket)
-        self._start = f"{check_path(prefix)}/" if prefix else ""
+        try:
+            self._start = f"{check_path(prefix)}/" if prefix else ""
+        except InvalidInput as error:
+            raise InvalidInput("store", f"its prefix: {error.description}") from error
         # Below these lies something, so nobody makes them an object or a whole folder. To forget them costs look-ups.
         self._plain: set[PurePosixPath] = set()
 

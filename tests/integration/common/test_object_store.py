@@ -186,7 +186,16 @@ def _open_apart(root: str, environment: dict[str, str], before: str = "") -> str
 
 
 @pytest.mark.parametrize(
-    "root", ["s3://nothing/prefix", "s3://", f"s3://{BUCKET}/{'n' * 65}", "s3://No_Such!/a", "gs://bucket/a", ""]
+    "root",
+    [
+        "s3://nothing/prefix",
+        "s3://",
+        f"s3://{BUCKET}/{'n' * 65}",
+        "s3://No_Such!/a",
+        f"s3://{BUCKET}/../a",
+        "gs://bucket/a",
+        "",
+    ],
 )
 def test_root_that_can_be_no_store_is_refused(s3_root, root):
     with pytest.raises(InvalidInput, match="store"):
