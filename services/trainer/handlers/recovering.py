@@ -57,8 +57,12 @@ class Recovering:
         if self._lease.is_active(job.job_id) or not self._lease.claim_recovery(job.job_id):
             return False
         step = self._next_step(job)
-        # Attempts, not recoveries: a job may wait in a busy queue for as long as it takes.
-        if count_lost(self._archive, job.job_id, step) >= MAX_LOST_ATTEMPTS:
+        # Attempts, not recoveries: a job may wait in a busy queue for as long as it takes. And none once the training is through: the
+        # challenger may be served already, the record must not say otherwise, and to publish it again changes nothing.
+        is_given_up = job.state != JobState.EVALUATING and (
+            count_lost(self._archive, job.job_id, step) >= MAX_LOST_ATTEMPTS
+        )
+        if is_given_up:
             # From the job as it was seen: one that moved meanwhile has a worker again, and this is a Conflict.
             self._archive.advance(job, JobState.FAILED, reason=tell_lost(step))
             return False

@@ -119,7 +119,7 @@ def test_of_all_workers_that_look_one_sends(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("state", "step"),
-    [(JobState.CRITIQUING, "critique"), (JobState.TRAINING, "train"), (JobState.EVALUATING, "train")],
+    [(JobState.CRITIQUING, "critique"), (JobState.TRAINING, "train")],
 )
 def test_a_job_that_takes_its_workers_along_ends_failed(tmp_path: Path, state: JobState, step: str):
     stage = _Stage(tmp_path, state)
@@ -130,6 +130,15 @@ def test_a_job_that_takes_its_workers_along_ends_failed(tmp_path: Path, state: J
     assert len(stage.queue.sent) == MAX_LOST_ATTEMPTS
     last = stage.record.load(stage.job_id).events[-1]
     assert (last.state, last.reason) == (JobState.FAILED, f"gave up: it was lost 3 times at the {step} step")
+
+
+def test_a_job_whose_challenger_may_be_served_is_never_given_up(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.EVALUATING)
+    for _ in range(MAX_LOST_ATTEMPTS):
+        stage.lose("train")
+    stage.recover_again()
+    assert stage.queue.sent == [("train", stage.job_id)]
+    assert stage.record.load(stage.job_id).state == JobState.EVALUATING
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.CRITIQUING, JobState.TRAINING, JobState.EVALUATING])
