@@ -24,8 +24,10 @@ from services.trainer.handlers.watching import JobView
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def read_submission_json(content: dict[str, Any]) -> Submission:
+def read_submission_json(content: Any) -> Submission:
     """A submission from the JSON form of SubmitAlignmentRequest, as it comes from the queue."""
+    if not isinstance(content, dict):
+        raise InvalidInput("request", "expected an object")
     try:
         return read_submission(json_format.ParseDict(content, pb.SubmitAlignmentRequest()))
     except json_format.ParseError as error:

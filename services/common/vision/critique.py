@@ -67,7 +67,7 @@ class Provenance(_Message):
     engine: str = Field(description="transformers, openai, person, or the name of a tool")
     model_id: str = Field(description="model id as the engine names it, or the person's role")
     prompt_digest: str = ""
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
 
 
 class Critique(_Message):

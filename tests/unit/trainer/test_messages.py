@@ -42,6 +42,12 @@ def test_the_way_to_masks_and_the_rules_come_with_the_json_form():
     assert (submission.mask_source, submission.typed_rules) == (MaskSource.AGREED, RULES)
 
 
+@pytest.mark.parametrize("content", [None, 5, "{}", [REQUEST]])
+def test_what_is_no_object_on_the_queue_is_refused_as_such(content):
+    with pytest.raises(InvalidInput, match="request: expected an object"):
+        read_submission_json(content)
+
+
 def test_a_request_that_names_no_way_to_masks_is_judged():
     submission = read_submission_json(REQUEST)
     assert (submission.mask_source, submission.typed_rules) == (MaskSource.JUDGED, ())

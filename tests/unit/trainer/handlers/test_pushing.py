@@ -57,6 +57,17 @@ def test_the_caller_is_told_what_became_of_each(tmp_path: Path):
     assert "the first one counts" in told[-1][1]
 
 
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])
+def test_a_seed_that_no_message_can_carry_is_set_aside_or_the_jobs_critiques_could_not_be_listed(
+    tmp_path: Path, seed: int
+):
+    stage = ReviewStage(tmp_path)
+    content = _content(PICTURES[0])
+    content["provenance"]["seed"] = seed
+    ((outcome, reason),) = stage.consuming.push({"job_id": stage.job_id, "critiques": [content]})
+    assert (outcome, reason.partition(":")[0]) == (Outcome.SET_ASIDE, "provenance.seed")
+
+
 def test_pushed_critiques_send_the_job_on_when_they_are_the_last(tmp_path: Path):
     stage = ReviewStage(tmp_path, review=False)
     stage.consuming.push({"job_id": stage.job_id, "critiques": [_content(digest) for digest in PICTURES]})
