@@ -16,6 +16,9 @@ from services.trainer.handlers.reviewing import AskedDecision
 from services.trainer.handlers.watching import ChosenPicture, CritiquedPicture
 from services.trainer.messages import write_timestamp
 
+MAX_BATCH_TEXT = 2**20
+"""Characters of a pushed batch: 64 KiB however they are escaped and indented. While JSON is read no thread does anything else."""
+
 
 def write_critiqued(picture: CritiquedPicture) -> pb.CritiquedImage:
     """A critique with its picture and its review as its message."""
@@ -65,7 +68,9 @@ def _read_decision(message: pb.PictureDecision, field: str) -> AskedDecision:
 
 
 def read_batch(text: str) -> Any:
-    """What a pushed batch's JSON holds; `InvalidInput` when it is none."""
+    """What a pushed batch's JSON holds; `InvalidInput` when it is none, or too long to be a batch."""
+    if len(text) > MAX_BATCH_TEXT:
+        raise InvalidInput("batch_json", f"{len(text)} characters; at most {MAX_BATCH_TEXT} are read")
     try:
         return json.loads(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""`plumbline.trainer.v1` to our use cases and back, nothing else. The use cases block, so they run in threads."""
+"""`plumbline.trainer.v1` to our use cases and back, nothing else. The use cases block, and a large request takes time to read: both in threads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TrainerServicer(rpc.TrainerServiceServicer):
     async def SubmitAlignment(
         self, request: pb.SubmitAlignmentRequest, context: grpc.aio.ServicerContext
     ) -> pb.SubmitAlignmentResponse:
-        job = await asyncio.to_thread(self._submitting.submit, read_submission(request))
+        job = await asyncio.to_thread(lambda: self._submitting.submit(read_submission(request)))
         return pb.SubmitAlignmentResponse(alignment=await self._look(job.job_id))
 
     async def GetAlignment(
@@ -62,9 +62,10 @@ class TrainerServicer(rpc.TrainerServiceServicer):
     async def ListAlignments(
         self, request: pb.ListAlignmentsRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListAlignmentsResponse:
-        states = read_states(request.states)
         views, token = await asyncio.to_thread(
-            self._watching.page, request.page_size, request.page_token, states, request.submitter
+            lambda: self._watching.page(
+                request.page_size, request.page_token, read_states(request.states), request.submitter
+            )
         )
         return pb.ListAlignmentsResponse(alignments=[write_alignment(view) for view in views], next_page_token=token)
 
@@ -110,7 +111,7 @@ class TrainerServicer(rpc.TrainerServiceServicer):
         self, request: pb.ReviewCritiquesRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReviewCritiquesResponse:
         counts = await asyncio.to_thread(
-            self._reviewing.review, request.job_id, request.reviewer, read_decisions(request.decisions)
+            lambda: self._reviewing.review(request.job_id, request.reviewer, read_decisions(request.decisions))
         )
         return pb.ReviewCritiquesResponse(decided_count=counts.decided, open_count=counts.undecided)
 
