@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 
+from services.common.runtime.audit_log import MAX_REASON_LENGTH
 from services.common.runtime.errors import Conflict, InvalidInput
 from services.common.vision.critique import Critique
 from services.trainer.domain.job import Job, JobState
@@ -19,6 +20,8 @@ DEFAULT_JOBS, DEFAULT_CRITIQUES = 50, 100
 MAX_PAGE_BYTES = 32 * 2**20
 """Of pictures and what was said of them in one page: a message must stay below what gRPC takes."""
 _CANCEL_ATTEMPTS = 3
+_UNITS = {JobState.CRITIQUING: "image", JobState.TRAINING: "batch"}
+"""What progress counts within a state. The board keeps the last word of the state before until something is done in the next one."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ class Watching:
     def look(self, job_id: str) -> JobView:
         """The job as it is now; `NotFound` when there is none."""
         job = self._archive.load(job_id)
-        progress = None if job.state.is_final else self._board.look(job_id)
+        progress = self._board.look(job_id) if job.state in _UNITS else None
+        if progress and progress.unit != _UNITS[job.state]:
+            progress = None
         return JobView(job, progress, self._archive.read(job_id, METRICS), self._archive.verdict_counts(job_id))
 
     def page(
@@ -116,7 +121,9 @@ class Watching:
         return page, later[len(page) - 1] if len(later) > len(page) else ""
 
     def cancel(self, job_id: str, reason: str, caller: str = "") -> JobView:
-        """End a job; `WrongState` when it has ended, or is being evaluated and published."""
+        """End a job; `WrongState` when it has ended, or is being evaluated and published, `InvalidInput` when the reason is too long."""
+        if len(reason) > MAX_REASON_LENGTH:
+            raise InvalidInput("reason", f"longer than {MAX_REASON_LENGTH} characters")
         for attempt in range(_CANCEL_ATTEMPTS):
             try:
                 job = self._archive.load(job_id)
