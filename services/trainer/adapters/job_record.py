@@ -192,11 +192,12 @@ class JobRecord:
             self._counts.move_to_end(job_id)
             while len(self._counts) > _COUNTED_JOBS:
                 self._counts.popitem(last=False)
-            for name in self._store.list(folder):
-                if name not in counted:
-                    verdicts = json.loads(self._store.read(f"{folder}/{name}"))["verdicts"]
-                    counted[name] = Counter(verdict["verdict"] for verdict in verdicts)
-            return dict(sum(counted.values(), Counter()))
+        for name in self._store.list(folder):
+            if name not in counted:
+                verdicts = json.loads(self._store.read(f"{folder}/{name}"))["verdicts"]
+                counted[name] = Counter(verdict["verdict"] for verdict in verdicts)
+        # A copy, as another thread may be counting the same job.
+        return dict(sum(counted.copy().values(), Counter()))
 
     def add_review(self, job_id: str, number: int, review: Review) -> bool:
         """See the port."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,29 @@ def test_checkpoints_are_kept_while_a_job_trains_and_no_longer(tmp_path: Path, r
     assert store.exists(checkpoints_path(job.job_id))
     record.advance(job, state)
     assert not store.exists(checkpoints_path(job.job_id))
+
+
+def test_counting_one_jobs_verdicts_holds_no_other_job_up(tmp_path: Path):
+    reached, may_go_on = threading.Event(), threading.Event()
+    slow_id = ""
+
+    class _SlowStore(FolderStore):
+        def read(self, path: str) -> bytes:
+            if slow_id and path.startswith(f"jobs/{slow_id}/critiques"):
+                reached.set()
+                may_go_on.wait(30)
+            return super().read(path)
+
+    record = JobRecord(_SlowStore(tmp_path))
+    slow, quick = (record.file(make_request()).job_id for _ in range(2))
+    for job_id in (slow, quick):
+        record.add_critique(job_id, make_critique())
+    slow_id = slow
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(record.verdict_counts, slow)
+        assert reached.wait(30)
+        try:
+            assert pool.submit(record.verdict_counts, quick).result(5) == {"SPURIOUS": 1, "CORE": 1}
+        finally:
+            may_go_on.set()
+        assert waiting.result(30) == {"SPURIOUS": 1, "CORE": 1}
