@@ -31,6 +31,9 @@ class Outcome(StrEnum):
     SET_ASIDE = "SET_ASIDE"
 
 
+_AFTER_REVIEW = (Outcome.SET_ASIDE, "the review of the job is finished")
+
+
 @dataclass(frozen=True)
 class Consumed:
     """What became of a batch's critiques, in order, each with the reason why it was set aside; or the `fault` of the whole batch."""
@@ -110,9 +113,12 @@ class Consuming:
                 reason = f"the job is {job.state}; critiques are taken while it is {' or '.join(_OPEN)}"
                 return Outcome.SET_ASIDE, reason
             if is_finished(self._archive.reviews(job.job_id)):
-                return Outcome.SET_ASIDE, "the review of the job is finished"
+                return _AFTER_REVIEW
             if self._archive.add_critique(job.job_id, critique):
-                return Outcome.TAKEN, ""
+                # Somebody may have finished the review meanwhile, and what it does not name counts for nothing.
+                reviews = self._archive.reviews(job.job_id)
+                is_late = is_finished(reviews) and critique.image_digest not in reviews[-1].finished_with
+                return _AFTER_REVIEW if is_late else (Outcome.TAKEN, "")
             kept = self._archive.critique(job.job_id, critique.image_digest)
         if kept == critique:
             return Outcome.ALREADY_THERE, ""

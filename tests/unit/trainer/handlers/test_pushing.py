@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from services.common.runtime.errors import InvalidInput, NotFound
+from services.common.vision.critique import Critique
 from services.trainer.domain.job import JobState
 from services.trainer.handlers.consuming import Outcome
 from tests.unit.trainer.made_up import make_critique
-from tests.unit.trainer.review_stage import PICTURES, ReviewStage
+from tests.unit.trainer.review_stage import PICTURES, WITHOUT, ReviewStage
 
 
 def _content(digest: str, **changes: Any) -> dict[str, Any]:
@@ -66,6 +67,22 @@ def test_a_seed_that_no_message_can_carry_is_set_aside_or_the_jobs_critiques_cou
     content["provenance"]["seed"] = seed
     ((outcome, reason),) = stage.consuming.push({"job_id": stage.job_id, "critiques": [content]})
     assert (outcome, reason.partition(":")[0]) == (Outcome.SET_ASIDE, "provenance.seed")
+
+
+def test_a_critique_that_the_end_of_the_review_overtakes_is_not_told_as_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stage = ReviewStage(tmp_path)
+    stage.consume(*PICTURES)
+    keep = stage.record.add_critique
+
+    def finish_first(job_id: str, critique: Critique) -> bool:
+        stage.reviewing.finish(job_id, "Dr. Ada", accept_rest=True)
+        return keep(job_id, critique)
+
+    monkeypatch.setattr(stage.record, "add_critique", finish_first)
+    assert stage.consume(*WITHOUT) == [(Outcome.SET_ASIDE, "the review of the job is finished")]
+    assert [critique.image_digest for critique in stage.effective()] == PICTURES
 
 
 def test_pushed_critiques_send_the_job_on_when_they_are_the_last(tmp_path: Path):
