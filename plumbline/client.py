@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -201,25 +201,13 @@ class Client(AbstractContextManager):
 
     def critiques(self, job_id: str) -> Iterator[trainer_pb.CritiquedImage]:
         """All critiques of a job, with their pictures."""
-        token = ""
-        while True:
-            request = trainer_pb.ListCritiquesRequest(job_id=job_id, page_size=CRITIQUE_PAGE, page_token=token)
-            reply = self._call("trainer", self._trainer.ListCritiques, request)
-            yield from reply.images
-            token = reply.next_page_token
-            if not token:
-                return
+        request = trainer_pb.ListCritiquesRequest(job_id=job_id, page_size=CRITIQUE_PAGE)
+        return self._list_all(self._trainer.ListCritiques, request, "images")
 
     def pictures(self, job_id: str) -> Iterator[trainer_pb.ChosenPicture]:
         """All pictures that a job has chosen to have critiqued, without their files."""
-        token = ""
-        while True:
-            request = trainer_pb.ListPicturesRequest(job_id=job_id, page_token=token)
-            reply = self._call("trainer", self._trainer.ListPictures, request)
-            yield from reply.pictures
-            token = reply.next_page_token
-            if not token:
-                return
+        request = trainer_pb.ListPicturesRequest(job_id=job_id)
+        return self._list_all(self._trainer.ListPictures, request, "pictures")
 
     def push(self, batch_json: str) -> Sequence[trainer_pb.PushedCritique]:
         """Send a critique batch; what became of each critique, in order."""
@@ -240,14 +228,8 @@ class Client(AbstractContextManager):
 
     def audit_events(self, job_id: str = "", model_name: str = "") -> Iterator[audit_pb.AuditEvent]:
         """Events of the audit log, newest first: all, or those of a job and of a model."""
-        token = ""
-        while True:
-            request = audit_pb.ListAuditEventsRequest(page_token=token, job_id=job_id, model_name=model_name)
-            reply = self._call("trainer", self._audit.ListAuditEvents, request)
-            yield from reply.events
-            token = reply.next_page_token
-            if not token:
-                return
+        request = audit_pb.ListAuditEventsRequest(job_id=job_id, model_name=model_name)
+        return self._list_all(self._audit.ListAuditEvents, request, "events")
 
     def verify_audit(self, kept_number: int = 0, kept_hash: str = "") -> audit_pb.VerifyAuditResponse:
         """How far the audit log is as it was written; `kept_hash` is what was noted elsewhere of event `kept_number`."""
@@ -260,6 +242,15 @@ class Client(AbstractContextManager):
         if at is not None:
             request.at.FromDatetime(at)
         return self._call("trainer", self._audit.FindLiveVersion, request)
+
+    def _list_all(self, method: Callable[..., Any], request: Any, field: str) -> Iterator[Any]:
+        """What the trainer's answers hold in `field`, page after page from the first."""
+        while True:
+            reply = self._call("trainer", method, request)
+            yield from getattr(reply, field)
+            request.page_token = reply.next_page_token
+            if not request.page_token:
+                return
 
     def _call(
         self, service: str, method: Callable[..., Reply], request: object, timeout_s: float = _CALL_TIMEOUT_S

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -14,6 +12,7 @@ from plumbline.cli import app
 from plumbline.common.v1 import vision_pb2
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
+from tests.support.trainer_server import serve_trainer
 
 NOWHERE = "127.0.0.1:1"
 FILE = """
@@ -40,12 +39,9 @@ class Trainer(rpc.TrainerServiceServicer):
 
 @pytest.fixture
 def trainer() -> Iterator[Trainer]:
-    server, made = grpc.server(ThreadPoolExecutor(1)), Trainer()
-    rpc.add_TrainerServiceServicer_to_server(made, server)
-    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield made
-    server.stop(None).wait()
+    made = Trainer()
+    with serve_trainer(made) as made.address:
+        yield made
 
 
 def align(trainer: Trainer, folder: Path, *options: str) -> Result:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 
-import grpc
 import pytest
 from google.protobuf.message import Message
 from rich.console import Console
@@ -16,6 +14,7 @@ from plumbline.cli import app
 from plumbline.cli.watching import follow
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
+from tests.support.trainer_server import serve_trainer
 
 NOWHERE = "127.0.0.1:1"
 
@@ -42,12 +41,9 @@ class Trainer(rpc.TrainerServiceServicer):
 
 @pytest.fixture
 def trainer() -> Iterator[Trainer]:
-    server, made = grpc.server(ThreadPoolExecutor(1)), Trainer()
-    rpc.add_TrainerServiceServicer_to_server(made, server)
-    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield made
-    server.stop(None).wait()
+    made = Trainer()
+    with serve_trainer(made) as made.address:
+        yield made
 
 
 def jobs(trainer: Trainer, *options: str) -> Result:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -17,6 +15,7 @@ from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.vision.critique import CritiqueBatch
+from tests.support.trainer_server import serve_trainer
 from tests.unit.trainer.made_up import make_critique
 
 NOWHERE = "127.0.0.1:1"
@@ -50,12 +49,9 @@ class Trainer(rpc.TrainerServiceServicer):
 
 @pytest.fixture
 def trainer() -> Iterator[Trainer]:
-    server, made = grpc.server(ThreadPoolExecutor(1)), Trainer()
-    rpc.add_TrainerServiceServicer_to_server(made, server)
-    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield made
-    server.stop(None).wait()
+    made = Trainer()
+    with serve_trainer(made) as made.address:
+        yield made
 
 
 def review(trainer: Trainer, *options: str | Path) -> Result:
