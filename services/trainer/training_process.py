@@ -3,6 +3,7 @@
 Run by the worker: python -m services.trainer.training_process --store ROOT --data DIR --job ID. Prints JSON lines: `progress` while it
 works, then `metrics`; or `error` when the input does not allow it, `unavailable` when another try may do better, `bug` with the stack on
 standard error. It writes checkpoints and goes on from the job's newest; on SIGTERM it ends after its step with a checkpoint and prints `stopped`.
+When its worker dies it ends so as well, for another worker will take the job.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -57,6 +59,7 @@ from services.trainer.ports import Sample
 _LINEAGE = ("specification_digest", "critiques_digest", "data_digest", "code_version", "metrics_path")
 
 CHECKPOINT_INTERVAL_S = 60.0
+_PARENT_POLL_S = 1.0
 
 
 class ToldToStop(Exception):
@@ -75,6 +78,7 @@ def main() -> None:
     set_up_logging()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    threading.Thread(target=_stop_with_parent, args=(os.getppid(), stopping), daemon=True, name="parent").start()
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
@@ -92,6 +96,13 @@ def main() -> None:
     except Exception as error:  # a bug: the worker ends the job, and the stack goes to its log
         traceback.print_exc()
         _print({"bug": type(error).__name__})
+
+
+def _stop_with_parent(parent: int, stopping: threading.Event) -> None:
+    """Set `stopping` when the process `parent` has ended: the system then gives its children another one."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    stopping.set()
 
 
 def train_job(
@@ -303,8 +314,12 @@ def _print_progress(done: int, total: int, loss: float) -> None:
 
 
 def _print(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The worker has died. `_stop_with_parent` ends this process in order; until then nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ import redis
 
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE, JOBS_QUEUE, SUBMIT_TASK, TRAIN_TASK
 from services.common.vision.model_bundle import load_bundle
+from services.trainer.adapters.job_record import checkpoints_path
 from services.trainer.domain.job import Job, JobState
 from tests.integration.trainer.conftest import ROOT, Trainer
 from tests.integration.trainer.made_job import make_batches, make_waiting_job, write_data_and_model
+from tests.integration.trainer.training_processes import find_trainings, is_running
 from tests.support.waiting import wait_for
 
 TRAINED_S = 120.0
@@ -143,8 +145,12 @@ def test_a_job_whose_worker_was_killed_is_recovered_by_another(trainer: Trainer,
     job = make_waiting_job(trainer, digest, **LONG)
     _deliver(trainer, job)
     _wait_until_it_trains(trainer, job)
+    left_behind = find_trainings(first.process.pid)
     first.process.kill()
     first.process.wait()
+    assert len(left_behind) == 1
+    wait_for(lambda: not any(map(is_running, left_behind)), 10)
+    assert list(trainer.store.list(checkpoints_path(job.job_id)))
     trainer.start("worker", **quick)
     _wait_for(trainer, job, JobState.EVALUATING)
     first_attempt = [trainer.record.read(job.job_id, f"attempts/train-0{end}.json") for end in ("", ".ended")]

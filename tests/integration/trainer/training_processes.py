@@ -8,13 +8,30 @@ import signal
 from pathlib import Path
 
 
-def signal_training(parent: int, number: signal.Signals) -> set[int]:
-    """Send a signal to every training process that `parent` has; returns their ids."""
+def find_trainings(parent: int) -> set[int]:
+    """Ids of the training processes that `parent` has."""
     found = set()
     for task in Path(f"/proc/{parent}/task").iterdir():
         for pid in (task / "children").read_text().split():
             with contextlib.suppress(OSError):  # it ends at this moment
                 if b"services.trainer.training_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(int(pid), number)
                     found.add(int(pid))
     return found
+
+
+def signal_training(parent: int, number: signal.Signals) -> set[int]:
+    """Send a signal to every training process that `parent` has; returns their ids."""
+    found = find_trainings(parent)
+    for pid in found:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process has not ended; one whose end nobody has asked for is a zombie, and has."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
