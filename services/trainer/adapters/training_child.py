@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -39,7 +40,7 @@ class TrainingChild:
         stopping: threading.Event,
     ) -> None:
         self._arguments = ["--store", store_root, "--data", str(data_root), "--threads", str(threads)]
-        self._arguments += ["--checkpoint-interval-s", str(checkpoint_interval_s)]
+        self._arguments += ["--checkpoint-interval-s", str(checkpoint_interval_s), "--parent", str(os.getpid())]
         self._timeout_s = timeout_s
         self._stopping = stopping
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +94,15 @@ def test_a_training_that_is_told_to_go_writes_a_checkpoint_at_once_and_another_e
     assert int(checkpoint.partition(".")[0]) >= stage.shown[-1].done
     stage.stopping.clear()
     assert stage.run(NEVER_S)["bundle_path"] == bundle_path
+
+
+def test_a_training_whose_worker_died_while_it_started_ends_with_a_checkpoint_at_its_first_step(stage: _Stage):
+    root, nobody = stage.trainer.root, "0"
+    command = [sys.executable, "-m", "services.trainer.training_process", "--parent", nobody]
+    command += ["--store", str(root / "store"), "--data", str(root / "data"), "--job", stage.job.job_id]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TRAINED_S)
+    assert (ended.returncode, json.loads(ended.stdout.splitlines()[-1]).keys()) == (0, {"stopped"})
+    assert stage.checkpoints == ["000000000.safetensors"]
 
 
 def test_a_checkpoint_that_can_not_be_read_costs_time_but_not_the_job(
