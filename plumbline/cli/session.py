@@ -1,4 +1,4 @@
-"""What every command needs: where the services are, and how failures are told."""
+"""What every command needs: where the services are, which model is meant, and how failures are told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +20,9 @@ from plumbline.stack.layout import StackLayout
 
 console = Console()
 errors = Console(stderr=True)
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
+Version = Annotated[int, typer.Option("--version", min=0, help="Version of the model; 0 is the champion.")]
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,14 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return ""
+
+
+def only_model(client: Client) -> str:
+    """The name of the one model that is served; `PlumblineError` when it takes a name to tell which."""
+    names = sorted({served.model.name for served in client.models()})
+    if len(names) != 1:
+        raise PlumblineError(f"--model: expected one of {', '.join(names)}" if names else "no model is served")
+    return names[0]
 
 
 @contextmanager
