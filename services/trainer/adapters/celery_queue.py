@@ -70,4 +70,6 @@ class CeleryQueue:
                 ignore_result=True,
             )
         except (OperationalError, OSError) as error:
-            raise Unavailable("the broker can't be reached; submit again with the same idempotency key") from error
+            raise Unavailable(
+                "the broker can't be reached; the job is on record, and a worker sends it on once the broker is back"
+            ) from error
