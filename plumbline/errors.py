@@ -27,6 +27,11 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> PlumblineError:
     code = error.code().name
     if error.code() == grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or ""):
         return PlumblineError(f"the {service} can't be reached; is the stack up? (plumbline up)", code)
+    if error.code() == grpc.StatusCode.CANCELLED:
+        # Nobody here cancels a call that somebody waits for: a server that is just ending does so to one that came too late.
+        return PlumblineError(
+            f"the {service} went away while it was asked; ask again", grpc.StatusCode.UNAVAILABLE.name
+        )
     faults: list[tuple[str, str]] = []
     status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
     for detail in status.details if status else ():

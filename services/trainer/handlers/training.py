@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from services.common.runtime.errors import Conflict, ServiceError, WrongState
+from services.common.runtime.errors import Conflict, Overloaded, ServiceError, Unavailable, WrongState
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import attempt
 from services.trainer.handlers.completing import Completing
@@ -105,9 +105,17 @@ def tell(error: Exception, request_id: str) -> str:
 
 
 def fail(archive: Archive, job_id: str, error: Exception, request_id: str) -> None:
-    """End a job that could not be done, with a reason; the caller's log has the stack of a bug under `request_id`."""
+    """End a job that could not be done, with a reason; the caller's log has the stack of a bug under `request_id`.
+
+    A job that is being published is not ended because somebody is away: its version may be served already, of which the answer was lost. It waits, and the
+    recovery asks again.
+    """
     try:
-        archive.advance(archive.load(job_id), JobState.FAILED, reason=tell(error, request_id))
+        job = archive.load(job_id)
+        if job.state is JobState.EVALUATING and isinstance(error, (Unavailable, Overloaded)):
+            log.warning("publication left to the recovery", extra={"job_id": job_id, "kind": error.kind})
+            return
+        archive.advance(job, JobState.FAILED, reason=tell(error, request_id))
     except ServiceError:
         # It ended meanwhile (cancelled), or there is no such job: then there is nothing to fail.
         log.info("job not failed", extra={"job_id": job_id})

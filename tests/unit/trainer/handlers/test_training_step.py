@@ -154,6 +154,18 @@ def test_fail_tells_an_expected_reason_and_hides_a_bug_behind_its_request_id(tmp
     assert bug.job.events[-1].reason == "internal error, request r1"
 
 
+def test_a_job_whose_publication_got_no_answer_waits_for_one_and_does_not_deny_a_version_that_may_be_served(
+    tmp_path: Path,
+):
+    stage = _Stage(tmp_path, failure=Unavailable("explainer is away"))
+    with pytest.raises(Unavailable) as lost:
+        stage.training.train(stage.job_id)
+    fail(stage.record, stage.job_id, lost.value, "")
+    assert stage.job.state == JobState.EVALUATING
+    fail(stage.record, stage.job_id, WrongState("the champion is another one by now"), "")
+    assert stage.job.state == JobState.FAILED
+
+
 def test_fail_leaves_an_ended_job_as_it_ended(tmp_path: Path):
     stage = _Stage(tmp_path)
     stage.cancel()
