@@ -1,0 +1,303 @@
+"""Kill every process at every state of a job: is a job lost, published twice, or stuck?
+
+Run: python -m benchmarks.reliability.kill_matrix --out FILE [--runs 200] [--seed 0] [--state FOLDER]
+
+Each run files a job on a real local stack, waits for a state and a random moment within it, and hits one process: SIGKILL, SIGTERM, or SIGSTOP until the
+job's lease has run out and SIGCONT then. The supervisor starts again what ended, as Kubernetes would. The job must end PUBLISHED, REJECTED or FAILED with a reason,
+and what the explainer serves must be what the record says. A stack holds `RUNS_PER_STACK` jobs and is made anew then, for each publication costs Triton memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+import torch
+import transformers
+
+from benchmarks.decoy.data import DecoyDigits, load_splits, write_imagefolder
+from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
+from benchmarks.provenance import ROOT, where
+from plumbline.client import Client
+from plumbline.errors import PlumblineError
+from plumbline.specification import load_specification
+from plumbline.stack.bundles import store_bundle
+from plumbline.stack.control import tied_stack
+from plumbline.stack.layout import StackLayout
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from services.common.runtime.folder_store import FolderStore
+from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.job import Job, JobState
+
+SPECIFICATION = ROOT / "benchmarks" / "decoy" / "specification.yaml"
+PICTURES_PER_CLASS, CRITIQUED_PER_CLASS = 40, 6
+MODEL_EPOCHS = 100
+RUNS_PER_STACK = 10
+LEASE_S, RECOVERY_INTERVAL_S, CHECKPOINT_INTERVAL_S = 3.0, 3.0, 1.0
+STOPPED_S = 2 * LEASE_S
+"""A stopped process comes back when its lease is lost and somebody else may have the job."""
+LONGEST_S = 300.0
+"""A job that has not ended then is stuck: ten times as long as one takes."""
+_POLL_S = 0.02
+
+Answer = TypeVar("Answer")
+
+
+class Target(StrEnum):
+    """What is hit."""
+
+    WORKER = "trainer-worker"
+    CHILD = "training child"
+    API = "trainer-api"
+    EXPLAINER = "explainer"
+    LVLM = "lvlm"
+    TRITON = "triton"
+    REDIS = "redis"
+
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+MOMENTS_S = {JobState.QUEUED: 0.3, JobState.CRITIQUING: 3.0, JobState.TRAINING: 8.0, JobState.EVALUATING: 1.5}
+"""States to strike in, with how long each lasts about."""
+
+
+@dataclass(frozen=True)
+class Blow:
+    """One cell of the matrix."""
+
+    target: Target
+    signal: signal.Signals
+    state: JobState
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job that was hit: `struck_in` is the state it really was in, `faults` what must not have happened."""
+
+    target: str
+    signal: str
+    state: str
+    struck_in: str
+    ended: str
+    reason: str
+    seconds: float
+    faults: tuple[str, ...]
+
+
+def main() -> None:
+    """Run the matrix over and over until there are enough runs; the result file is written anew after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--state", type=Path, help="a new folder, where stacks with faults stay; default: temporary")
+    arguments = parser.parse_args()
+    if arguments.state and arguments.state.exists():
+        parser.error(f"--state: expected a new folder, {arguments.state} exists")
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    rng = random.Random(arguments.seed)
+    blows = list(itertools.islice(draw_blows(rng), arguments.runs))
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as folder:
+        state = (arguments.state or Path(folder)).resolve()
+        model = make_model(state / "model")
+        for start in range(0, len(blows), RUNS_PER_STACK):
+            with serving(state / f"stack-{start}", model, arguments.seed) as stack:
+                for blow in blows[start : start + RUNS_PER_STACK]:
+                    outcomes.append(stack.strike(blow, rng))
+                    sys.stdout.write(f"{len(outcomes)}: {outcomes[-1]}\n")
+                    sys.stdout.flush()
+                    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+                    arguments.out.write_text(json.dumps(summarise(outcomes, arguments.seed), indent=1) + "\n")
+            if not any(outcome.faults for outcome in outcomes[start:]):
+                shutil.rmtree(state / f"stack-{start}")
+
+
+def draw_blows(rng: random.Random) -> Iterator[Blow]:
+    """All cells in random order, and again; the training child lives while a job trains only."""
+    cells = [
+        Blow(*cell)
+        for cell in itertools.product(Target, SIGNALS, MOMENTS_S)
+        if cell[0] is not Target.CHILD or cell[2] is JobState.TRAINING
+    ]
+    while True:
+        yield from rng.sample(cells, len(cells))
+
+
+def summarise(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
+    """Counts, and every run."""
+    faulty = [outcome for outcome in outcomes if outcome.faults]
+    return {
+        "about": where() | {"seed": seed, "lease_s": LEASE_S, "recovery_interval_s": RECOVERY_INTERVAL_S},
+        "runs": len(outcomes),
+        "faults": Counter(fault for outcome in faulty for fault in outcome.faults),
+        "ended": Counter(outcome.ended for outcome in outcomes),
+        "slowest_s": max(outcome.seconds for outcome in outcomes),
+        "median_s": sorted(outcome.seconds for outcome in outcomes)[len(outcomes) // 2],
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def make_model(folder: Path) -> Path:
+    """A small shortcut model's bundle, and beside it the pictures that it was trained on, as a data set."""
+    digits = load_splits("digits").train
+    rows = np.concatenate([np.flatnonzero(digits.labels == label)[:PICTURES_PER_CLASS] for label in range(10)])
+    few = DecoyDigits(*(getattr(digits, name)[rows] for name in ("pictures", "labels", "squares", "decoys")))
+    write_bundle(folder / "bundle", train_shortcut_model(digits, 0, MODEL_EPOCHS), digits, 0, MODEL_EPOCHS)
+    write_imagefolder(folder / "data", few, with_truth=False)
+    return folder
+
+
+@contextmanager
+def serving(state: Path, model: Path, seed: int) -> Iterator[Stack]:
+    """A fresh stack with short leases that serves `model`."""
+    settings = {
+        "TRAINER_LEASE_S": LEASE_S,
+        "TRAINER_RECOVERY_INTERVAL_S": RECOVERY_INTERVAL_S,
+        "TRAINER_CHECKPOINT_INTERVAL_S": CHECKPOINT_INTERVAL_S,
+    }
+    before = dict(os.environ)
+    os.environ.update({name: str(value) for name, value in settings.items()})
+    try:
+        with tied_stack(state) as layout:
+            shutil.copytree(model / "data", layout.data / "digits")
+            yield Stack(layout, model / "bundle", seed)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class Stack:
+    """A local stack whose processes are hit while it works."""
+
+    def __init__(self, layout: StackLayout, bundle: Path, seed: int) -> None:
+        self._layout = layout
+        self._bundle = bundle
+        self._seed = seed
+        self._record = JobRecord(FolderStore(layout.store))
+        self._number = 0
+
+    def strike(self, blow: Blow, rng: random.Random) -> Outcome:
+        """File a job, hit, wait for the job's end, compare what is served with what is on record."""
+        self._number += 1
+        name = f"digits-{self._number}"
+        started_at = time.monotonic()
+        with Client(self._layout.explainer, self._layout.lvlm, self._layout.trainer) as client:
+            path, digest = store_bundle(self._layout.store, name, self._bundle)
+            _insist(lambda: client.publish(name, path, 0, digest))
+            job_id = _insist(lambda: self._submit(client, name))
+            struck_in = self._hit(job_id, blow, rng)
+            _insist(lambda: self._submit(client, name))  # as a caller would who got no answer
+            job = self._wait_for_end(job_id)
+            return Outcome(
+                blow.target.value,
+                blow.signal.name,
+                blow.state.value,
+                struck_in.value,
+                job.state.value,
+                job.events[-1].reason,
+                round(time.monotonic() - started_at, 1),
+                tuple(self._find_faults(client, job)),
+            )
+
+    def _submit(self, client: Client, name: str) -> str:
+        request = trainer_pb.SubmitAlignmentRequest(
+            idempotency_key=name,
+            model={"name": name},
+            dataset_path="digits",
+            specification=load_specification(SPECIFICATION).specification,
+            options={
+                "images_per_class": CRITIQUED_PER_CLASS,
+                "epochs": 1,
+                "seed": self._seed,
+                "criteria": {"max_accuracy_drop": 1.0, "max_class_accuracy_drop": 1.0},  # so that it is published
+            },
+        )
+        return client.submit(request).job_id
+
+    def _hit(self, job_id: str, blow: Blow, rng: random.Random) -> JobState:
+        """Strike in the wanted state, or, where the job ran through it unseen, in the next one that it is in."""
+        states = list(MOMENTS_S)
+        while True:
+            state = self._record.load(job_id).state
+            if state.is_final or states.index(state) >= states.index(blow.state):
+                break
+            time.sleep(_POLL_S)
+        time.sleep(rng.uniform(0, MOMENTS_S[blow.state]))
+        struck_in = self._record.load(job_id).state
+        process = self._find(blow.target)
+        if process is not None:
+            process.send_signal(blow.signal)
+            if blow.signal == signal.SIGSTOP:
+                time.sleep(STOPPED_S)
+                process.send_signal(signal.SIGCONT)
+        return struck_in
+
+    def _find(self, target: Target) -> psutil.Process | None:
+        pids = json.loads((self._layout.state / "stack.json").read_text())["pids"]
+        if target is not Target.CHILD:
+            return _process(pids[target])
+        worker = _process(pids[Target.WORKER])
+        children = worker.children() if worker else []
+        return next((child for child in children if "services.trainer.training_process" in child.cmdline()), None)
+
+    def _wait_for_end(self, job_id: str) -> Job:
+        end = time.monotonic() + LONGEST_S
+        while True:
+            job = self._record.load(job_id)
+            if job.state.is_final or time.monotonic() > end:
+                return job
+            time.sleep(0.1)
+
+    def _find_faults(self, client: Client, job: Job) -> Iterator[str]:
+        if not job.state.is_final:
+            yield f"stuck in {job.state}"
+        elif not job.events[-1].reason:
+            yield f"{job.state} without a reason"
+        own = [
+            served.model.version
+            for served in _insist(lambda: client.models(job.request.model_name))
+            if json.loads(served.provenance_json).get("job_id") == job.job_id
+        ]
+        recorded = [event.published_version for event in job.events if event.state is JobState.PUBLISHED]
+        if len(own) > 1 or len(recorded) > 1:
+            yield "published twice"
+        if own != recorded:
+            yield f"served {own}, on record {recorded}"
+
+
+def _insist(call: Callable[[], Answer]) -> Answer:
+    """The answer of `call`, asked again for as long as its service, or one behind it, is away."""
+    end = time.monotonic() + LONGEST_S
+    while True:
+        try:
+            return call()
+        except PlumblineError as error:
+            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+def _process(pid: int) -> psutil.Process | None:
+    return psutil.Process(pid) if psutil.pid_exists(pid) else None
+
+
+if __name__ == "__main__":
+    main()
