@@ -11,12 +11,17 @@ import pytest
 from benchmarks.reliability.kill_matrix import Blow, Stack, Target, make_model, serving
 from services.trainer.domain.job import JobState
 
+
+def _slow(*blow: object) -> object:
+    return pytest.param(Blow(*blow), marks=pytest.mark.slow)
+
+
 BLOWS = (
-    Blow(Target.API, signal.SIGKILL, JobState.QUEUED),
     Blow(Target.WORKER, signal.SIGKILL, JobState.CRITIQUING),
-    Blow(Target.CHILD, signal.SIGKILL, JobState.TRAINING),
-    Blow(Target.REDIS, signal.SIGKILL, JobState.TRAINING),
     Blow(Target.TRITON, signal.SIGKILL, JobState.EVALUATING),
+    _slow(Target.API, signal.SIGKILL, JobState.QUEUED),
+    _slow(Target.CHILD, signal.SIGKILL, JobState.TRAINING),
+    _slow(Target.REDIS, signal.SIGKILL, JobState.TRAINING),
 )
 
 
