@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from plumbline.cli.accepting import NAMES, read_criteria
 from plumbline.cli.session import Model, Version, console, failures_told, only_model
 from plumbline.cli.watching import follow, state_name, until_review
+from plumbline.names import short_name
 from plumbline.specification import load_specification
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
@@ -56,8 +57,8 @@ class Priority(StrEnum):
 State = StrEnum(
     "State",
     [
-        (name.removeprefix("JOB_STATE_"), name.removeprefix("JOB_STATE_").lower().replace("_", "-"))
-        for name in trainer_pb.JobState.keys()[1:]
+        (name, name.lower().replace("_", "-"))
+        for name in (short_name(trainer_pb.JobState, number) for number in trainer_pb.JobState.values()[1:])
     ],
 )
 

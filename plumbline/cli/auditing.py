@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from plumbline.cli.session import console, failures_told
 from plumbline.errors import PlumblineError
+from plumbline.names import short_name
 from plumbline.trainer.v1 import audit_service_pb2 as audit_pb
 
 audit_app = typer.Typer(no_args_is_help=True, help="Who did what, when and why, and what was live when.")
@@ -49,7 +50,7 @@ def verify(
         with console.status("reading the audit log"):
             found = client.verify_audit(int(number or 0), digest)
         if found.HasField("fault"):
-            kind = audit_pb.AuditFaultKind.Name(found.fault.kind).removeprefix("AUDIT_FAULT_KIND_")
+            kind = short_name(audit_pb.AuditFaultKind, found.fault.kind)
             console.print(
                 f"event {found.fault.number} is at fault: {kind}: {found.fault.description}", markup=False, style="red"
             )
@@ -103,7 +104,7 @@ def _time(moment: timestamp_pb2.Timestamp) -> str:
 
 
 def _action(event: audit_pb.AuditEvent) -> str:
-    return audit_pb.AuditAction.Name(event.action).removeprefix("AUDIT_ACTION_").lower().replace("_", " ")
+    return short_name(audit_pb.AuditAction, event.action).lower().replace("_", " ")
 
 
 def _version(event: audit_pb.AuditEvent) -> str:

@@ -17,6 +17,7 @@ from plumbline.cli.session import console, failures_told
 from plumbline.client import NamedImage
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.masks import decode_rle
+from plumbline.names import short_name
 from plumbline.report.pictures import draw_mask
 
 Phrases = Annotated[list[str], typer.Option("--phrase", "-p", help="What to look for; may be given several times.")]
@@ -85,4 +86,4 @@ def _decode(grounded: lvlm_pb.GroundedPhrase) -> np.ndarray:
 
 
 def _state(grounded: lvlm_pb.GroundedPhrase) -> str:
-    return lvlm_pb.GroundingState.Name(grounded.state).removeprefix("GROUNDING_STATE_")
+    return short_name(lvlm_pb.GroundingState, grounded.state)

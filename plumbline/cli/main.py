@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from plumbline.cli.session import Model, Session, Version, console, failures_tol
 from plumbline.cli.specifying import specification_app
 from plumbline.client import Client, NamedImage, explained_images
 from plumbline.errors import PlumblineError
+from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.report import collect, render
 from plumbline.stack.bundles import store_bundle
@@ -167,13 +168,12 @@ def add_model(
     """Store a model bundle and serve it as the next version of a model."""
     with failures_told(), context.obj.client() as client:
         path, digest = store_bundle(context.obj.stack().store_root, name, folder)
-        champions = [entry.model.version for entry in client.models() if entry.is_champion and entry.model.name == name]
+        champion = _champion(served for served in client.models() if served.model.name == name)
         with console.status("loading and checking the model"):
-            served = client.publish(name, path, champions[0] if champions else 0, f"add-{digest}")
+            served = client.publish(name, path, champion, f"add-{digest}")
         console.print(f"{served.name} version {served.version}, {served.digest}", highlight=False)
-        newest = max(champions, default=0)
-        if newest > served.version:
-            console.print(f"the same bundle was added before; the champion stays version {newest}", highlight=False)
+        if champion > served.version:
+            console.print(f"the same bundle was added before; the champion stays version {champion}", highlight=False)
 
 
 @models_app.command("rollback")
@@ -189,7 +189,7 @@ def roll_back_model(
     """Serve an older version's weights again, as the next version: numbers only grow."""
     with failures_told(), context.obj.client() as client:
         name = model or only_model(client)
-        champion = next((entry.model.version for entry in client.models(name) if entry.is_champion), 0)
+        champion = _champion(client.models(name))
         with console.status("loading and checking the model"):
             reply = client.roll_back(name, champion, reason, key or uuid.uuid4().hex, to)
         console.print(
@@ -211,6 +211,11 @@ def report(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
         console.print(f"wrote {out}", highlight=False)
+
+
+def _champion(served: Iterable[explainer_pb.ServedModel]) -> int:
+    """The version of a model that is its champion, of its served versions; 0 when none is."""
+    return next((entry.model.version for entry in served if entry.is_champion), 0)
 
 
 def _named(paths: Sequence[Path]) -> list[NamedImage]:

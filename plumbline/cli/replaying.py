@@ -11,6 +11,7 @@ from rich.table import Table
 
 from plumbline.cli.session import console, failures_told
 from plumbline.common.v1 import critique_pb2
+from plumbline.names import short_name
 from plumbline.replay import JobReplay, ReplayedImage, replay_job
 
 critiques_app = typer.Typer(no_args_is_help=True, help="What was said of a job's pictures.")
@@ -66,4 +67,4 @@ def _lines(texts: Sequence[str]) -> str:
 
 
 def _name(verdict: critique_pb2.SegmentVerdict) -> str:
-    return critique_pb2.Verdict.Name(verdict.verdict).removeprefix("VERDICT_")
+    return short_name(critique_pb2.Verdict, verdict.verdict)

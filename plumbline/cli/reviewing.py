@@ -15,6 +15,7 @@ from plumbline.cli.session import console, failures_told
 from plumbline.common.v1 import critique_pb2
 from plumbline.errors import PlumblineError
 from plumbline.labelling import load_json, read_batches, read_critique
+from plumbline.names import short_name
 from plumbline.report import render_review
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
@@ -156,9 +157,7 @@ def _print(pictures: Sequence[trainer_pb.CritiquedImage]) -> None:
     for picture in pictures:
         critique = picture.critique
         digest = critique.image_digest.removeprefix(_PREFIX)[:SHORT_DIGEST]
-        names = Counter(
-            critique_pb2.Verdict.Name(verdict.verdict).removeprefix("VERDICT_").lower() for verdict in critique.verdicts
-        )
+        names = Counter(short_name(critique_pb2.Verdict, verdict.verdict).lower() for verdict in critique.verdicts)
         verdicts = ", ".join(f"{count} {name}" for name, count in names.items()) or critique.failure or "none"
         row = [digest, critique.image_id, critique.true_label, verdicts, _review(picture), picture.review.reason]
         table.add_row(*map(escape, row))
@@ -179,5 +178,5 @@ def _print_counts(pictures: Sequence[trainer_pb.CritiquedImage]) -> None:
 def _review(picture: trainer_pb.CritiquedImage) -> str:
     if not picture.HasField("review"):
         return ""
-    name = trainer_pb.ReviewDecision.Name(picture.review.decision).removeprefix("REVIEW_DECISION_").lower()
+    name = short_name(trainer_pb.ReviewDecision, picture.review.decision).lower()
     return f"{name}, {picture.review.reviewer}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from plumbline.names import short_name
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 _STEPS = {
@@ -57,7 +58,7 @@ def until_review(changes: Iterable[trainer_pb.Alignment]) -> Iterator[trainer_pb
 
 def state_name(alignment: trainer_pb.Alignment) -> str:
     """The state without its prefix: "PUBLISHED"."""
-    return trainer_pb.JobState.Name(alignment.state).removeprefix("JOB_STATE_")
+    return short_name(trainer_pb.JobState, alignment.state)
 
 
 def _left(progress: trainer_pb.Progress) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from plumbline.common.v1 import critique_pb2
 from plumbline.labelling.batches import MAX_BATCH_CRITIQUES
+from plumbline.names import short_name
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 
@@ -63,15 +64,11 @@ def read_critique(content: dict[str, Any]) -> critique_pb2.Critique:
 def _write_verdict(verdict: critique_pb2.SegmentVerdict) -> dict[str, Any]:
     written: dict[str, Any] = {
         "segment_index": verdict.segment_index,
-        "verdict": _name(verdict.verdict),
+        "verdict": short_name(critique_pb2.Verdict, verdict.verdict),
         "share": verdict.share,
         "mask": {"counts": verdict.mask.counts, "size": [verdict.mask.height_px, verdict.mask.width_px]},
     }
     for name in ("judged_verdict", "grounded_verdict"):
         if getattr(verdict, name):
-            written[name] = _name(getattr(verdict, name))
+            written[name] = short_name(critique_pb2.Verdict, getattr(verdict, name))
     return written
-
-
-def _name(verdict: critique_pb2.Verdict) -> str:
-    return critique_pb2.Verdict.Name(verdict).removeprefix("VERDICT_")

@@ -12,6 +12,7 @@ import jinja2
 
 from plumbline.common.v1 import critique_pb2, vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
+from plumbline.names import short_name
 from plumbline.report.collect import JobReport
 from plumbline.report.pictures import draw_picture, draw_verdicts, png_uri
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
@@ -47,14 +48,14 @@ def render(report: JobReport, truth: Truth | None = None) -> str:
     decision = report.metrics.get("decision", {})
     return environment.get_template("page.html.j2").render(
         job=report.job,
-        state=trainer_pb.JobState.Name(report.job.state).removeprefix("JOB_STATE_"),
+        state=short_name(trainer_pb.JobState, report.job.state),
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         specification=report.job.specification,
         metrics=report.metrics,
         decision=decision,
         measures=_measures(report.metrics),
-        loss=trainer_pb.Loss.Name(report.job.options.loss).removeprefix("LOSS_"),
-        selection=trainer_pb.Selection.Name(report.job.options.selection).removeprefix("SELECTION_"),
+        loss=short_name(trainer_pb.Loss, report.job.options.loss),
+        selection=short_name(trainer_pb.Selection, report.job.options.selection),
         way_to_masks=_tell_way_to_masks(report),
         verdict_counts=sorted(report.job.verdict_counts.items()),
         examples=_examples(report),
@@ -110,8 +111,7 @@ def _examples(report: JobReport) -> list[dict[str, Any]]:
             "picture": draw_picture(picture.image.data),
             "verdicts": draw_verdicts(picture.image.data, counted),
             "names": [
-                f"{verdict.segment_index}: {critique_pb2.Verdict.Name(verdict.verdict).removeprefix('VERDICT_')} "
-                f"({verdict.share:.2f})"
+                f"{verdict.segment_index}: {short_name(critique_pb2.Verdict, verdict.verdict)} ({verdict.share:.2f})"
                 for verdict in counted.verdicts
             ],
             "reasons": counted.reasons,
@@ -133,7 +133,7 @@ def _counted(picture: trainer_pb.CritiquedImage) -> critique_pb2.Critique:
 def _tell_decision(review: trainer_pb.PictureReview) -> str:
     if not review.decision:
         return ""
-    name = trainer_pb.ReviewDecision.Name(review.decision).removeprefix("REVIEW_DECISION_")
+    name = short_name(trainer_pb.ReviewDecision, review.decision)
     return f"{name} by {review.reviewer}{': ' if review.reason else ''}{review.reason}"
 
 

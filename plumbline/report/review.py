@@ -12,6 +12,7 @@ import numpy as np
 
 from plumbline.common.v1 import critique_pb2
 from plumbline.masks import decode_rle
+from plumbline.names import short_name
 from plumbline.report.pictures import COLOURS, embed_picture, open_picture
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
@@ -32,12 +33,15 @@ def render_review(job: trainer_pb.Alignment, pictures: Sequence[trainer_pb.Criti
     decisions = Counter(_decision(picture) for picture in pictures)
     return environment.get_template("review.html.j2").render(
         job=job,
-        state=trainer_pb.JobState.Name(job.state).removeprefix("JOB_STATE_"),
+        state=short_name(trainer_pb.JobState, job.state),
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         labels=sorted({picture.critique.true_label for picture in pictures}),
         decisions=decisions,
         pictures=[_tell(picture) for picture in ordered],
-        legend=[(_verdict_name(verdict), _colour(verdict), _DASHES.get(verdict, "")) for verdict in COLOURS],
+        legend=[
+            (short_name(critique_pb2.Verdict, verdict), _colour(verdict), _DASHES.get(verdict, ""))
+            for verdict in COLOURS
+        ],
     )
 
 
@@ -66,7 +70,7 @@ def _tell(picture: trainer_pb.CritiquedImage) -> dict[str, Any]:
     views = [("", critique)]
     if review.HasField("edit"):
         views = [("as it came", critique), (f"as {review.reviewer} edited it", review.edit)]
-    names = {_verdict_name(verdict.verdict) for verdict in critique.verdicts}
+    names = {short_name(critique_pb2.Verdict, verdict.verdict) for verdict in critique.verdicts}
     return {
         "name": critique.image_id,
         "label": critique.true_label,
@@ -93,7 +97,7 @@ def _segments(critique: critique_pb2.Critique, height_px: int, width_px: int) ->
         told.append(
             {
                 "number": verdict.segment_index,
-                "verdict": _verdict_name(verdict.verdict),
+                "verdict": short_name(critique_pb2.Verdict, verdict.verdict),
                 "colour": _colour(verdict.verdict),
                 "dashes": _DASHES.get(verdict.verdict, ""),
                 "share": verdict.share,
@@ -115,11 +119,7 @@ def _heart(mask: np.ndarray) -> tuple[int, int]:
 def _decision(picture: trainer_pb.CritiquedImage) -> str:
     if not picture.HasField("review"):
         return "OPEN"
-    return trainer_pb.ReviewDecision.Name(picture.review.decision).removeprefix("REVIEW_DECISION_")
-
-
-def _verdict_name(verdict: critique_pb2.Verdict) -> str:
-    return critique_pb2.Verdict.Name(verdict).removeprefix("VERDICT_")
+    return short_name(trainer_pb.ReviewDecision, picture.review.decision)
 
 
 def _colour(verdict: critique_pb2.Verdict) -> str:
