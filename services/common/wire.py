@@ -134,9 +134,7 @@ def critique_from_proto(
     try:
         return Critique(**critique_content(message), model_digest=model_digest, provenance=provenance)
     except ValidationError as error:
-        fault = error.errors()[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-        raise InvalidInput(f"{field}{path}", fault["msg"]) from error
+        raise InvalidInput.of_validation(field, error) from error
 
 
 def critique_content(message: critique_pb2.Critique) -> dict[str, Any]:

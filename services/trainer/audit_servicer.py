@@ -16,7 +16,7 @@ from services.common.runtime.audit_log import AuditEvent
 from services.common.runtime.errors import InvalidInput, NotFound
 from services.trainer.handlers.auditing import Auditing
 from services.trainer.handlers.watching import Watching
-from services.trainer.messages import write_alignment
+from services.trainer.messages import write_alignment, write_timestamp
 
 AUDIT_SERVICE = pb.DESCRIPTOR.services_by_name["AuditService"].full_name
 
@@ -58,7 +58,7 @@ class AuditServicer(rpc.AuditServiceServicer):
         live = await asyncio.to_thread(self._auditing.find_live, request.model_name, at)
         reply = pb.FindLiveVersionResponse(event=_write_event(live.event))
         if live.until:
-            reply.until.CopyFrom(_write_time(live.until))
+            reply.until.CopyFrom(write_timestamp(live.until))
         alignment = await self._find_job(live.event.job_id)
         if alignment:
             reply.alignment.CopyFrom(alignment)
@@ -78,17 +78,11 @@ def _read_time(message: timestamp_pb2.Timestamp) -> datetime:
         raise InvalidInput("at", "expected a time from year 1 to 9999") from error
 
 
-def _write_time(moment: datetime) -> timestamp_pb2.Timestamp:
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(moment)
-    return message
-
-
 def _write_event(event: AuditEvent) -> pb.AuditEvent:
     digest = event.lineage.model_digest if not event.action.startswith("JOB_") else ""
     return pb.AuditEvent(
         number=event.number,
-        at=_write_time(event.at),
+        at=write_timestamp(event.at),
         actor=event.actor,
         caller=event.caller,
         action=f"AUDIT_ACTION_{event.action.value}",

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 
 class ServiceError(Exception):
     """An expected failure. The message says what was wrong, what was expected and what to do."""
@@ -50,6 +52,13 @@ class InvalidInput(ServiceError):
         super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in self.violations))
         self.field = field
         self.description = message
+
+    @classmethod
+    def of_validation(cls, field: str, error: ValidationError) -> InvalidInput:
+        """The first fault of `error`, at its place below `field`."""
+        fault = error.errors(include_url=False, include_input=False)[0]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        return cls(f"{field}{path}", fault["msg"])
 
     @classmethod
     def raise_any(cls, violations: Sequence[Violation]) -> None:

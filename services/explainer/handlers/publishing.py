@@ -123,10 +123,7 @@ class Publishing:
             done = self._find_publication(name, champion, publication, bundle.digest)
             if done:
                 return done
-            if champion != expected_champion:
-                raise Conflict(
-                    f"expected_champion_version: the champion of '{name}' is version {champion}, not {expected_champion}"
-                )
+            check_champion(name, champion, expected_champion)
             await _run_in_thread(self._remove_unpublished, name)
             return await self._serve(name, folder, bundle, expected, publication)
 
@@ -191,6 +188,12 @@ class Publishing:
         difference = float(np.abs(answers.logits - expected).max())
         if not difference <= GOLDEN_TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise Unavailable(f"the served version's logits differ by {difference:.2g} from the bundle's")
+
+
+def check_champion(name: str, champion: int, expected: int) -> None:
+    """Raise `Conflict` when a model's champion is not the one that a caller went by."""
+    if champion != expected:
+        raise Conflict(f"expected_champion_version: the champion of '{name}' is version {champion}, not {expected}")
 
 
 def _answer_golden(bundle: ModelBundle) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from services.common.runtime.audit_log import MAX_REASON_LENGTH
-from services.common.runtime.errors import Conflict, InvalidInput, NotFound, WrongState
+from services.common.runtime.errors import InvalidInput, NotFound, WrongState
 from services.common.vision.model_bundle import bundle_digest
-from services.explainer.handlers.publishing import Publishing
+from services.explainer.handlers.publishing import Publishing, check_champion
 from services.explainer.ports import ModelRepository, Publication, ServedVersion
 
 
@@ -45,10 +45,8 @@ class RollingBack:
         champion = self._repository.champion(name)
         is_made = any(made.publication_key == key for made in self._repository.versions(name))
         # What a key has made is found by what it was asked for, and then the champion was another one.
-        if champion != expected_champion and not is_made:
-            raise Conflict(
-                f"expected_champion_version: the champion of '{name}' is version {champion}, not {expected_champion}"
-            )
+        if not is_made:
+            check_champion(name, champion, expected_champion)
         target = self._find_target(name, version, expected_champion)
         folder = self._repository.bundle(name, target.version)
         if await asyncio.to_thread(bundle_digest, folder) != target.digest:

@@ -32,7 +32,6 @@ class AuditedRecord(JobRecord):
 
     def __init__(self, store: ArtifactStore, audit_log: AuditLog) -> None:
         super().__init__(store)
-        self._audited = store
         self._audit_log = audit_log
         self._told: set[str] = set()
         self._telling = threading.Lock()
@@ -83,7 +82,7 @@ class AuditedRecord(JobRecord):
         """What the job's challenger came from; of a job that made none, what it was filed with."""
         path = (self.read(job.job_id, METRICS) or {}).get("bundle_path", "")
         try:
-            provenance = json.loads(self._audited.read(f"{path}/{_PROVENANCE}")) if path else {}
+            provenance = json.loads(self._store.read(f"{path}/{_PROVENANCE}")) if path else {}
         except (NotFound, ValueError):
             provenance = {}
         if not provenance:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from services.common.runtime.audit_log import AuditAction, AuditEvent, AuditLog, Verification
 from services.common.runtime.errors import InvalidInput, NotFound, WrongState
+from services.trainer.handlers.paging import check_page_size
 
-MAX_PAGE = 1000
 DEFAULT_PAGE = 100
 MAX_LOOKED_AT = 5000
 """Events looked at for one page: a job whose events are rare must not hold a call up."""
@@ -44,8 +44,7 @@ class Auditing:
         WrongState
             When an event is missing.
         """
-        if not 0 <= size <= MAX_PAGE:
-            raise InvalidInput("page_size", f"expected 1 to {MAX_PAGE}, or 0 for the default; got {size}")
+        size = check_page_size(size, DEFAULT_PAGE)
         number = self._audit_log.last_number()
         if token:
             if not token.isdecimal():
@@ -53,7 +52,7 @@ class Auditing:
             number = min(number, int(token) - 1)
         page: list[AuditEvent] = []
         end = max(0, number - MAX_LOOKED_AT)
-        while number > end and len(page) < (size or DEFAULT_PAGE):
+        while number > end and len(page) < size:
             event = self._read(number)
             if job_id in ("", event.job_id) and model_name in ("", event.model_name):
                 page.append(event)

@@ -147,9 +147,7 @@ def _check_edit(
     except InvalidInput as error:
         raise error.below(field) from error
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-        raise InvalidInput(f"{field}{path}", fault["msg"]) from error
+        raise InvalidInput.of_validation(field, error) from error
     if critique.image_digest != digest:
         raise InvalidInput(f"{field}.image_digest", f"expected {digest}, the picture that is decided on")
     if critique.byte_count > MAX_CRITIQUE_BYTES:

@@ -54,19 +54,14 @@ class Submission:
         # Keys of jobs that were filed before there was a choice stay theirs.
         if self.mask_source is MaskSource.JUDGED and not self.typed_rules:
             del content["mask_source"], content["typed_rules"]
-        if self.loss is Loss.RRR:
-            del content["loss"]
-        if self.selection is Selection.LOW_ENTROPY_PER_CLASS:
-            del content["selection"]
-        # Of criteria and what came after them only what was chosen: so what is added later changes no key either.
-        content["criteria"] = {
-            name: asked for name, asked in content["criteria"].items() if asked != getattr(Criteria, name)
-        }
-        for name in ("criteria", "submitter", "retry_of", "review"):
-            if not content[name]:
+        # Of all that came later only what was chosen: so what is added to it changes no key either.
+        for name in ("loss", "selection", "priority", "submitter", "review", "retry_of"):
+            if content[name] == getattr(Submission, name):
                 del content[name]
-        if self.priority is Priority.NORMAL:
-            del content["priority"]
+        criteria = content.pop("criteria")
+        chosen = {name: asked for name, asked in criteria.items() if asked != getattr(Criteria, name)}
+        if chosen:
+            content["criteria"] = chosen
         text = json.dumps(content, sort_keys=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 

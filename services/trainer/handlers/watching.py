@@ -12,10 +12,10 @@ from services.common.vision.critique import Critique
 from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.review import Standing, latest_decisions
 from services.trainer.handlers.completing import EXPECTED
+from services.trainer.handlers.paging import MAX_PAGE, check_page_size
 from services.trainer.handlers.training import METRICS
 from services.trainer.ports import Archive, Progress, ProgressBoard
 
-MAX_PAGE = 1000
 DEFAULT_JOBS, DEFAULT_CRITIQUES = 50, 100
 MAX_PAGE_BYTES = 32 * 2**20
 """Of pictures and what was said of them in one page: a message must stay below what gRPC takes."""
@@ -80,7 +80,7 @@ class Watching:
         self, size: int, token: str, states: Collection[JobState] = (), submitter: str = ""
     ) -> tuple[list[JobView], str]:
         """Jobs, newest first, and the next page's token, empty on the last page; only those at one of `states` and of `submitter`, if given."""
-        size = _check_page_size(size, DEFAULT_JOBS)
+        size = check_page_size(size, DEFAULT_JOBS)
         older = (job_id for job_id in self._archive.job_ids() if not token or job_id < token)
         if states or submitter:
             older = (job_id for job_id in older if self._is_asked(job_id, states, submitter))
@@ -93,7 +93,7 @@ class Watching:
 
     def pictures(self, job_id: str, size: int, token: str) -> tuple[list[ChosenPicture], str]:
         """Chosen pictures, by digest, and the next page's token; none while they are still being chosen."""
-        size = _check_page_size(size, MAX_PAGE)
+        size = check_page_size(size, MAX_PAGE)
         self._archive.load(job_id)
         expected, critiqued = self._archive.read(job_id, EXPECTED) or {}, self._archive.critiqued(job_id)
         later = sorted(digest for digest in expected if digest > token)
@@ -105,7 +105,7 @@ class Watching:
 
     def critiques(self, job_id: str, size: int, token: str) -> tuple[list[CritiquedPicture], str]:
         """Critiques as they came, with their pictures' files and reviews, by digest, and the next page's token; a page ends early at 32 MiB."""
-        size = _check_page_size(size, DEFAULT_CRITIQUES)
+        size = check_page_size(size, DEFAULT_CRITIQUES)
         self._archive.load(job_id)
         later = sorted(digest for digest in self._archive.critiqued(job_id) if digest > token)
         reviews = latest_decisions(self._archive.reviews(job_id))
@@ -133,10 +133,3 @@ class Watching:
                 if attempt == _CANCEL_ATTEMPTS - 1:
                     raise
         return self.look(job_id)
-
-
-def _check_page_size(size: int, default: int) -> int:
-    """`size`, or `default` for 0; `InvalidInput` when it is out of range."""
-    if not 0 <= size <= MAX_PAGE:
-        raise InvalidInput("page_size", f"expected 1 to {MAX_PAGE}, or 0 for the default; got {size}")
-    return size or default

@@ -17,6 +17,7 @@ from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.ports import Publication
+from tests.support.stores import FullStore
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
 
@@ -44,24 +45,13 @@ class _DyingRepository(TritonRepository):
             raise _PowerCut
 
 
-class _FullStore(FolderStore):
-    """A disk that is full for the audit log while `is_full`."""
-
-    is_full = False
-
-    def create(self, path: str, content: bytes) -> None:
-        if self.is_full:
-            raise OSError(28, "No space left on device")
-        super().create(path, content)
-
-
 @dataclass
 class Stage:
     """Bundles `a` and `b` in the store, nothing published."""
 
     root: Path
     repository: _DyingRepository
-    store: _FullStore
+    store: FullStore
     announcing: Announcing
     publishing: Publishing
 
@@ -83,7 +73,7 @@ class Stage:
 def stage(tmp_path: Path) -> Stage:
     for seed, name in enumerate(("a", "b")):
         write_bundle(tmp_path / "store" / name, seed)
-    repository, store = _DyingRepository(tmp_path / "models"), _FullStore(tmp_path / "store")
+    repository, store = _DyingRepository(tmp_path / "models"), FullStore(tmp_path / "store")
     announcing = Announcing(AuditLog(store), repository)
     publishing = Publishing(InProcessClassifier(tmp_path / "models"), repository, store, announcing, 5)
     return Stage(tmp_path, repository, store, announcing, publishing)

@@ -15,26 +15,16 @@ from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.review import Decision, PictureDecision, Review
 from services.trainer.handlers.training import METRICS
+from tests.support.stores import FullStore
 from tests.unit.trainer.made_up import MODEL_DIGEST, RULES, make_request
 
 CHALLENGER = f"sha256:{'2' * 64}"
 PROVENANCE = {"parent": {"version": 1, "digest": MODEL_DIGEST}, "data_digest": "sha256:d", "code_version": "0.1.0+c"}
 
 
-class _FullStore(FolderStore):
-    """A disk that is full for the audit log while `is_full`."""
-
-    is_full = False
-
-    def create(self, path: str, content: bytes) -> None:
-        if self.is_full:
-            raise OSError(28, "No space left on device")
-        super().create(path, content)
-
-
 class _Stage:
     def __init__(self, root: Path) -> None:
-        self.store, self.log_store = FolderStore(root), _FullStore(root)
+        self.store, self.log_store = FolderStore(root), FullStore(root)
         self.record = self.restarted()
 
     def restarted(self) -> AuditedRecord:
