@@ -139,6 +139,54 @@ class PublishModelResponse(_message.Message):
     model: _vision_pb2.ModelVersion
     def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ...) -> None: ...
 
+class ImportModelRequest(_message.Message):
+    __slots__ = ("name", "folder_path", "pictures", "expected_champion_version", "idempotency_key")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_PATH_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    folder_path: str
+    pictures: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Image]
+    expected_champion_version: int
+    idempotency_key: str
+    def __init__(self, name: _Optional[str] = ..., folder_path: _Optional[str] = ..., pictures: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., expected_champion_version: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class GoldenRequest(_message.Message):
+    __slots__ = ("picture_count", "largest_difference", "tolerance")
+    PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    picture_count: int
+    largest_difference: float
+    tolerance: float
+    def __init__(self, picture_count: _Optional[int] = ..., largest_difference: _Optional[float] = ..., tolerance: _Optional[float] = ...) -> None: ...
+
+class ParameterRandomisation(_message.Message):
+    __slots__ = ("method", "rank_correlation", "bound", "picture_count")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    RANK_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    method: AttributionMethod
+    rank_correlation: float
+    bound: float
+    picture_count: int
+    def __init__(self, method: _Optional[_Union[AttributionMethod, str]] = ..., rank_correlation: _Optional[float] = ..., bound: _Optional[float] = ..., picture_count: _Optional[int] = ...) -> None: ...
+
+class ImportModelResponse(_message.Message):
+    __slots__ = ("model", "bundle_path", "golden_request", "parameter_randomisation")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_PATH_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_RANDOMISATION_FIELD_NUMBER: _ClassVar[int]
+    model: _vision_pb2.ModelVersion
+    bundle_path: str
+    golden_request: GoldenRequest
+    parameter_randomisation: ParameterRandomisation
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., bundle_path: _Optional[str] = ..., golden_request: _Optional[_Union[GoldenRequest, _Mapping]] = ..., parameter_randomisation: _Optional[_Union[ParameterRandomisation, _Mapping]] = ...) -> None: ...
+
 class RollBackModelRequest(_message.Message):
     __slots__ = ("name", "version", "expected_champion_version", "reason", "idempotency_key")
     NAME_FIELD_NUMBER: _ClassVar[int]

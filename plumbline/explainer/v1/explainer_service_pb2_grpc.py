@@ -55,6 +55,11 @@ class ExplainerServiceStub:
                 request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelRequest.SerializeToString,
                 response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelResponse.FromString,
                 _registered_method=True)
+        self.ImportModel = channel.unary_unary(
+                '/plumbline.explainer.v1.ExplainerService/ImportModel',
+                request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ImportModelRequest.SerializeToString,
+                response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ImportModelResponse.FromString,
+                _registered_method=True)
         self.RollBackModel = channel.unary_unary(
                 '/plumbline.explainer.v1.ExplainerService/RollBackModel',
                 request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelRequest.SerializeToString,
@@ -94,6 +99,14 @@ class ExplainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportModel(self, request, context):
+        """Makes a bundle of a Hugging Face image-classification folder in the artifact store, holds it against `transformers` and against itself with
+        random parameters, stores it and publishes it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RollBackModel(self, request, context):
         """Serves an older version's weights again as the next version and makes it the champion.
         """
@@ -123,6 +136,11 @@ def add_ExplainerServiceServicer_to_server(servicer, server):
                     servicer.PublishModel,
                     request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelRequest.FromString,
                     response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelResponse.SerializeToString,
+            ),
+            'ImportModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportModel,
+                    request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ImportModelRequest.FromString,
+                    response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ImportModelResponse.SerializeToString,
             ),
             'RollBackModel': grpc.unary_unary_rpc_method_handler(
                     servicer.RollBackModel,
@@ -239,6 +257,33 @@ class ExplainerService:
             '/plumbline.explainer.v1.ExplainerService/PublishModel',
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelRequest.SerializeToString,
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.PublishModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.explainer.v1.ExplainerService/ImportModel',
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ImportModelRequest.SerializeToString,
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ImportModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
