@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from services.trainer.domain.class_balance import count_decisions, learned_shares, restore_decisions
 from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import Evidence, Swaps, make_swaps, measure
-from services.trainer.domain.fine_tuning import Recipe, Setting, Snapshot, fine_tune
+from services.trainer.domain.fine_tuning import Recipe, Setting, Snapshot, StepLosses, fine_tune
 from services.trainer.domain.gate import decide, keeps_accuracy
 from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.run_state import RunState, copy_weights
@@ -87,6 +87,7 @@ def align(
     criteria: Criteria | None = None,
     resume: Checkpoint | None = None,
     on_checkpoint: Callable[[Callable[[], Checkpoint]], None] = lambda save: None,
+    on_numbers: Callable[[int, Mapping[str, float]], None] = lambda step, numbers: None,
 ) -> Alignment:
     """Fine-tune `start` with `critiqued` in the setting that short trials choose; keep the best snapshot.
 
@@ -97,7 +98,9 @@ def align(
     the lowest. All are measured with the classes' offsets moved so that they decide for each as often as `start` (`class_balance`). Nothing here sees a
     group label or a test picture.
 
-    `on_step` is told steps done, steps in all (fewer, where a rise ends early) and the last loss.
+    `on_step` is told steps done, steps in all (fewer, where a rise ends early) and the last loss. `on_numbers` is told a step, counted over all runs, and
+    numbers of it by name: `step/…` losses by part, learning rate and strength, `snapshot/…` what a model came to that was ranked, `before/…` the
+    model that came, at step 0.
 
     Before each step `on_checkpoint` is given what makes a checkpoint when it is called, which copies weights; what it raises ends the search. From `resume`, a
     checkpoint of the same inputs, the search goes on to the same weights, bit for bit on the same machine with as many threads.
@@ -125,6 +128,7 @@ def align(
         on_step,
         resume,
         on_checkpoint,
+        on_numbers,
     )
     setting = _try_settings(runs, recipe.learning_rates, strengths, step_count)
     chosen, model = runs.choose(setting, step_count)
@@ -148,13 +152,14 @@ class _Runs:
         on_step: Callable[[int, int, float], None],
         resume: Checkpoint | None,
         on_checkpoint: Callable[[Callable[[], Checkpoint]], None],
+        on_numbers: Callable[[int, Mapping[str, float]], None],
     ) -> None:
         self._shares = learned_shares(start, validation)
         self._decisions = count_decisions(start, validation)
         self._measure = partial(measure, validation=validation, held_out=held_out, swaps=swaps)
         self._fine_tune = partial(fine_tune, start, train, critiqued, recipe, shares=self._shares, seed=seed)
         self._validation, self._criteria = validation, criteria
-        self._on_step, self._on_checkpoint = on_step, on_checkpoint
+        self._on_step, self._on_checkpoint, self._on_numbers = on_step, on_checkpoint, on_numbers
         self._done = 0
         self._trials_before = resume.trials if resume else ()
         self._run_before = resume.run if resume else None
@@ -162,11 +167,13 @@ class _Runs:
         self._kept = _load_kept(start, *resume.kept) if resume and resume.kept else None
         self.trials: list[Trial] = []
         self.before = self._measure(start)
+        if resume is None:
+            self._tell("before", 0, self.before.curves())
 
     def choose(self, setting: Setting, step_count: int) -> tuple[Trial, PreTrainedModel]:
         """The last snapshot measured of those that were as good as the best until then, with a model of its own."""
         for snapshot in self._descend(setting, step_count, 0):
-            trial, model = self._assess(setting, snapshot)
+            trial, model = self._assess(setting, snapshot, self._done + snapshot.step)
             rank = self.rank(trial)
             self._highest = rank if self._highest is None else max(rank, self._highest)
             if _is_as_good(rank, self._highest, trial.evidence):
@@ -180,7 +187,7 @@ class _Runs:
             self._done += step_count
         else:
             *_, last = self._descend(setting, step_count, steps_after)
-            trial, _ = self._assess(setting, last)
+            trial, _ = self._assess(setting, last, self._done)
         self.trials.append(trial)
         return trial
 
@@ -191,7 +198,10 @@ class _Runs:
     def _descend(self, setting: Setting, step_count: int, steps_after: int) -> Iterator[Snapshot]:
         total = self._done + step_count + steps_after
         resume, self._run_before = self._run_before, None
-        for snapshot in self._fine_tune(setting, step_count=step_count, resume=resume, offer=self._offer):
+        on_losses = partial(self._tell_losses, setting)
+        for snapshot in self._fine_tune(
+            setting, step_count=step_count, resume=resume, offer=self._offer, on_losses=on_losses
+        ):
             self._on_step(self._done + snapshot.step, total, snapshot.loss)
             yield snapshot
         self._done += step_count
@@ -204,9 +214,24 @@ class _Runs:
         kept = self._kept and (self._kept[0], copy_weights(self._kept[1]))
         return Checkpoint(self._done + run.step, tuple(self.trials), run, self._highest, kept)
 
-    def _assess(self, setting: Setting, snapshot: Snapshot) -> tuple[Trial, PreTrainedModel]:
+    def _assess(self, setting: Setting, snapshot: Snapshot, step: int) -> tuple[Trial, PreTrainedModel]:
+        """`step` is the snapshot's, counted over all runs."""
         model = restore_decisions(snapshot.model, self._validation, self._decisions)
-        return Trial(setting, snapshot.step, self._measure(model)), model
+        trial = Trial(setting, snapshot.step, self._measure(model))
+        self._tell("snapshot", step, trial.evidence.curves())
+        return trial, model
+
+    def _tell_losses(self, setting: Setting, losses: StepLosses) -> None:
+        numbers = {
+            "cross_entropy": losses.cross_entropy,
+            "penalty": losses.penalty,
+            "learning_rate": losses.learning_rate,
+            "strength": setting.strength,
+        }
+        self._tell("step", self._done + losses.step, numbers)
+
+    def _tell(self, group: str, step: int, numbers: Mapping[str, float]) -> None:
+        self._on_numbers(step, {f"{group}/{name}": value for name, value in numbers.items()})
 
 
 def _load_kept(start: PreTrainedModel, trial: Trial, weights: dict[str, torch.Tensor]) -> tuple[Trial, PreTrainedModel]:

@@ -38,6 +38,17 @@ class Evidence:
         """Plain values, for JSON."""
         return asdict(self)
 
+    def curves(self) -> dict[str, float]:
+        """What is measured of it as single numbers, the classes by their worst."""
+        measured = {
+            "accuracy": self.accuracy,
+            "worst_class_accuracy": min(self.class_accuracy),
+            "swap_accuracy": self.swap_accuracy,
+            "flip_rate": self.flip_rate,
+            "reliance": self.reliance,
+        }
+        return {name: value for name, value in measured.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Swaps:

@@ -18,6 +18,8 @@ from services.trainer.domain.pictures import EveryClass, OtherClass, Pictures, m
 from services.trainer.domain.run_state import Run, RunState
 
 SNAPSHOT_COUNT = 10
+TOLD_COUNT = 100
+"""About so many steps' losses are told: to read one waits for a GPU."""
 CLEARED_RATIO = 0.25
 """Share of the moved pictures that lose a region of their own instead of receiving one."""
 
@@ -60,6 +62,16 @@ class Snapshot:
     model: PreTrainedModel
 
 
+@dataclass(frozen=True)
+class StepLosses:
+    """A step's losses by part, of its batch alone: `penalty` before it is weighed by λ, 0 without one. `learning_rate` is the step's."""
+
+    step: int
+    cross_entropy: float
+    penalty: float
+    learning_rate: float
+
+
 def fine_tune(
     start: PreTrainedModel,
     ordinary: Pictures,
@@ -71,6 +83,7 @@ def fine_tune(
     seed: int,
     resume: RunState | None = None,
     offer: Callable[[Callable[[], RunState]], None] = lambda save: None,
+    on_losses: Callable[[StepLosses], None] = lambda losses: None,
 ) -> Iterator[Snapshot]:
     """Cross-entropy on a mixed batch plus the setting's strength times the penalty on its critiqued pictures; ten snapshots, the last at the end.
 
@@ -81,6 +94,7 @@ def fine_tune(
     learning rate falls to zero along a cosine.
     Deterministic on CPU for the same inputs and seed, also from a state in its middle: `resume`, from such a run, yields the snapshots after it.
     Before each step `offer` may take the state by a call of what it is given; whatever was yielded until then is behind that state.
+    `on_losses` is told of every hundredth part of the steps, evenly.
 
     Source: LVLM-VA (arXiv 2512.21985), mixed batches in a fixed share; the moved regions (`BatchDraw`) and the weights are ours.
 
@@ -94,16 +108,19 @@ def fine_tune(
     run = Run(model, optimizer, schedule, draw.generator)
     if resume:
         run.restore(resume)
-    every = max(1, step_count // SNAPSHOT_COUNT)
+    every, told_every = (max(1, step_count // count) for count in (SNAPSHOT_COUNT, TOLD_COUNT))
     for step in range(resume.step + 1 if resume else 1, step_count + 1):
         offer(partial(run.save, step - 1))
         free, masked = draw()
         optimizer.zero_grad()
         # Penalties may be differentiated twice, and of torch's attention kernels only this one can be.
         with sdpa_kernel(SDPBackend.MATH):
-            loss = _loss(model, free, masked, setting.strength, recipe.loss, class_weights, draw.generator)
+            cross_entropy, penalty = _losses(model, free, masked, recipe.loss, class_weights, draw.generator)
+            loss = cross_entropy + setting.strength * penalty
             loss.backward()
         optimizer.step()
+        if step % told_every == 0:
+            on_losses(StepLosses(step, float(cross_entropy.detach()), float(penalty.detach()), *schedule.get_last_lr()))
         schedule.step()
         if step == step_count or (step % every == 0 and step_count - step >= every):
             yield Snapshot(step, float(loss.detach()), model)
@@ -183,18 +200,19 @@ class BatchDraw:
         return torch.randint(size, (count,), generator=self.generator)
 
 
-def _loss(
+def _losses(
     model: PreTrainedModel,
     free: Pictures,
     masked: Pictures,
-    strength: float,
     loss: AlignmentLoss,
     class_weights: torch.Tensor,
     generator: torch.Generator,
-) -> torch.Tensor:
-    logits, labels, penalty = model(pixel_values=free.pixels).logits, free.labels, 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy, and the penalty before it is weighed."""
+    logits, labels = model(pixel_values=free.pixels).logits, free.labels
+    penalty = logits.new_zeros(())
     if len(masked):
         penalised = loss(model, masked, generator)
         logits, labels = torch.cat((logits, penalised.logits)), torch.cat((labels, masked.labels))
         penalty = penalised.penalty
-    return nn.functional.cross_entropy(logits, labels, class_weights) + strength * penalty
+    return nn.functional.cross_entropy(logits, labels, class_weights), penalty

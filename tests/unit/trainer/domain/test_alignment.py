@@ -208,6 +208,38 @@ def test_align_reports_steps_over_trials_and_the_full_run(parts: dict):
     assert told[-1] == (150 + trials, 150 + trials)
 
 
+def test_align_tells_losses_by_part_and_what_each_ranked_model_came_to(parts: dict):
+    told: list[tuple[int, dict[str, float]]] = []
+    result = align(**parts, step_count=150, seed=0, on_numbers=lambda step, numbers: told.append((step, dict(numbers))))
+    groups = {
+        group: [each for each in told if each[1].keys() <= {f"{group}/{n}" for n in names}]
+        for group, names in (
+            ("before", result.before.curves()),
+            ("snapshot", result.before.curves()),
+            ("step", ("cross_entropy", "penalty", "learning_rate", "strength")),
+        )
+    }
+    assert sum(map(len, groups.values())) == len(told)
+    assert groups["before"] == [(0, {f"before/{name}": value for name, value in result.before.curves().items()})]
+
+    trials = 15 * len(result.trials)
+    ranked = dict(groups["snapshot"])
+    assert list(ranked) == [15 * number for number in range(1, len(result.trials) + 1)] + [
+        trials + 15 * number for number in range(1, 11)
+    ]
+    for step, trial in [*zip(ranked, result.trials, strict=False), (trials + result.chosen.step, result.chosen)]:
+        assert ranked[step] == {f"snapshot/{name}": value for name, value in trial.evidence.curves().items()}
+
+    steps = dict(groups["step"])
+    assert list(steps) == list(range(1, trials + 151))
+    assert all(numbers["step/penalty"] > 0 for numbers in steps.values())
+    assert steps[1]["step/strength"] == result.trials[0].setting.strength
+    assert (steps[trials + 1]["step/learning_rate"], steps[trials + 1]["step/strength"]) == dataclasses.astuple(
+        result.chosen.setting
+    )
+    assert steps[trials + 150]["step/learning_rate"] < 0.01 * steps[trials + 1]["step/learning_rate"]
+
+
 def test_snapshots_are_ten_and_the_last_is_the_end(parts: dict):
     steps = [snapshot.step for snapshot in _fine_tune(parts, 0.0, 47, PAPER_RECIPE)]
     assert steps[-1] == 47
