@@ -19,6 +19,7 @@ from services.trainer.domain.fine_tuning import Recipe, Setting, Snapshot, StepL
 from services.trainer.domain.gate import decide, keeps_accuracy
 from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.run_state import RunState, copy_weights
+from services.trainer.domain.team import ALONE, Team
 
 STRENGTH_STEPS = 3
 """Strengths tried at most, each ten times the one before."""
@@ -88,6 +89,7 @@ def align(
     resume: Checkpoint | None = None,
     on_checkpoint: Callable[[Callable[[], Checkpoint]], None] = lambda save: None,
     on_numbers: Callable[[int, Mapping[str, float]], None] = lambda step, numbers: None,
+    team: Team = ALONE,
 ) -> Alignment:
     """Fine-tune `start` with `critiqued` in the setting that short trials choose; keep the best snapshot.
 
@@ -105,6 +107,8 @@ def align(
     Before each step `on_checkpoint` is given what makes a checkpoint when it is called, which copies weights; what it raises ends the search. From `resume`, a
     checkpoint of the same inputs, the search goes on to the same weights, bit for bit on the same machine with as many threads.
 
+    In a `team` all processes fine-tune, and the leading one measures for all, so that no two can choose differently.
+
     Source: LVLM-VA (arXiv 2512.21985) raises λ until accuracy on data like the training data falls; differs: the accuracy of such data
     rewards the shortcut, so it is only a floor here, and the swap decides (docs/decisions.md).
 
@@ -114,7 +118,7 @@ def align(
     swaps = make_swaps(held_out, seed)
     if swaps is None:
         raise NothingToSwap("held_out: expected pictures of two classes with masks")
-    strengths = list_strengths(start, critiqued, recipe, seed)
+    strengths = team.agree(lambda: list_strengths(start, critiqued, recipe, seed))
     runs = _Runs(
         start,
         train,
@@ -129,6 +133,7 @@ def align(
         resume,
         on_checkpoint,
         on_numbers,
+        team,
     )
     setting = _try_settings(runs, recipe.learning_rates, strengths, step_count)
     chosen, model = runs.choose(setting, step_count)
@@ -153,11 +158,13 @@ class _Runs:
         resume: Checkpoint | None,
         on_checkpoint: Callable[[Callable[[], Checkpoint]], None],
         on_numbers: Callable[[int, Mapping[str, float]], None],
+        team: Team,
     ) -> None:
-        self._shares = learned_shares(start, validation)
-        self._decisions = count_decisions(start, validation)
+        self._team = team
+        self._shares = team.agree(lambda: learned_shares(start, validation))
+        self._decisions = team.agree(lambda: count_decisions(start, validation))
         self._measure = partial(measure, validation=validation, held_out=held_out, swaps=swaps)
-        self._fine_tune = partial(fine_tune, start, train, critiqued, recipe, shares=self._shares, seed=seed)
+        self._fine_tune = partial(fine_tune, start, train, critiqued, recipe, shares=self._shares, seed=seed, team=team)
         self._validation, self._criteria = validation, criteria
         self._on_step, self._on_checkpoint, self._on_numbers = on_step, on_checkpoint, on_numbers
         self._done = 0
@@ -166,7 +173,7 @@ class _Runs:
         self._highest = resume.highest if resume else None
         self._kept = _load_kept(start, *resume.kept) if resume and resume.kept else None
         self.trials: list[Trial] = []
-        self.before = self._measure(start)
+        self.before = team.agree(lambda: self._measure(start))
         if resume is None:
             self._tell("before", 0, self.before.curves())
 
@@ -217,7 +224,7 @@ class _Runs:
     def _assess(self, setting: Setting, snapshot: Snapshot, step: int) -> tuple[Trial, PreTrainedModel]:
         """`step` is the snapshot's, counted over all runs."""
         model = restore_decisions(snapshot.model, self._validation, self._decisions)
-        trial = Trial(setting, snapshot.step, self._measure(model))
+        trial = Trial(setting, snapshot.step, self._team.agree(lambda: self._measure(model)))
         self._tell("snapshot", step, trial.evidence.curves())
         return trial, model
 

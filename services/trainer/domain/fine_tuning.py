@@ -16,6 +16,7 @@ from services.trainer.domain.class_balance import weigh_classes
 from services.trainer.domain.losses import DEFAULT_LOSS, LOSSES, AlignmentLoss
 from services.trainer.domain.pictures import EveryClass, OtherClass, Pictures, move_regions
 from services.trainer.domain.run_state import Run, RunState
+from services.trainer.domain.team import ALONE, Team
 
 SNAPSHOT_COUNT = 10
 TOLD_COUNT = 100
@@ -84,6 +85,7 @@ def fine_tune(
     resume: RunState | None = None,
     offer: Callable[[Callable[[], RunState]], None] = lambda save: None,
     on_losses: Callable[[StepLosses], None] = lambda losses: None,
+    team: Team = ALONE,
 ) -> Iterator[Snapshot]:
     """Cross-entropy on a mixed batch plus the setting's strength times the penalty on its critiqued pictures; ten snapshots, the last at the end.
 
@@ -96,14 +98,19 @@ def fine_tune(
     Before each step `offer` may take the state by a call of what it is given; whatever was yielded until then is behind that state.
     `on_losses` is told of every hundredth part of the steps, evenly.
 
+    In a `team` all processes draw the same batches, each takes the gradients of its part of them, and all step by the sum: the weights differ by rounding
+    alone from those that one process comes to, of a net with batch normalisation too, as nothing is normalised by the batch.
+
     Source: LVLM-VA (arXiv 2512.21985), mixed batches in a fixed share; the moved regions (`BatchDraw`) and the weights are ours.
 
-    Raises: ValueError when no picture of `critiqued` has a region.
+    Raises: ValueError when no picture of `critiqued` has a region, or a process of the team would get no picture of a batch.
     """
     model = copy.deepcopy(start).eval()
     optimizer = torch.optim.Adam(model.parameters(), setting.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, step_count)
     draw = BatchDraw(ordinary, critiqued, recipe, torch.Generator().manual_seed(seed))
+    if team.size > draw.least_count():
+        raise ValueError(f"team: expected at most {draw.least_count()} processes for the recipe, got {team.size}")
     class_weights = weigh_classes(shares, draw.expect_labels(len(shares)))
     run = Run(model, optimizer, schedule, draw.generator)
     if resume:
@@ -115,15 +122,18 @@ def fine_tune(
         optimizer.zero_grad()
         # Penalties may be differentiated twice, and of torch's attention kernels only this one can be.
         with sdpa_kernel(SDPBackend.MATH):
-            cross_entropy, penalty = _losses(model, free, masked, recipe.loss, class_weights, draw.generator)
-            loss = cross_entropy + setting.strength * penalty
-            loss.backward()
+            cross_entropy, penalty = _losses(model, free, masked, recipe.loss, class_weights, draw.generator, team)
+            (cross_entropy + setting.strength * penalty).backward()
+        cross_entropy, penalty = cross_entropy.detach(), penalty.detach()
+        team.add_up(
+            [cross_entropy, penalty, *(weight.grad for weight in model.parameters() if weight.grad is not None)]
+        )
         optimizer.step()
         if step % told_every == 0:
-            on_losses(StepLosses(step, float(cross_entropy.detach()), float(penalty.detach()), *schedule.get_last_lr()))
+            on_losses(StepLosses(step, float(cross_entropy), float(penalty), *schedule.get_last_lr()))
         schedule.step()
         if step == step_count or (step % every == 0 and step_count - step >= every):
-            yield Snapshot(step, float(loss.detach()), model)
+            yield Snapshot(step, float(cross_entropy + setting.strength * penalty), model)
 
 
 class BatchDraw:
@@ -158,6 +168,11 @@ class BatchDraw:
             torch.cat(parts) for parts in zip(*((part.pixels, part.labels) for part in free), strict=True)
         )
         return Pictures(pixels, labels), masked
+
+    def least_count(self) -> int:
+        """How many pictures the smaller of the two parts has at least."""
+        free_count = self._recipe.ordinary_count + self._recipe.moved_count - self._cleared_count
+        return min(free_count, self._recipe.critiqued_count or free_count)
 
     def expect_labels(self, class_count: int) -> torch.Tensor:
         """How many pictures of each class (class_count,) a batch has, expected over draws."""
@@ -207,12 +222,18 @@ def _losses(
     loss: AlignmentLoss,
     class_weights: torch.Tensor,
     generator: torch.Generator,
+    team: Team,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy, and the penalty before it is weighed."""
-    logits, labels = model(pixel_values=free.pixels).logits, free.labels
+    """Cross-entropy, and the penalty before it is weighed: this process's parts, which add up to the batch's."""
+    here = free.take(team.part(len(free)))
+    logits, labels = model(pixel_values=here.pixels).logits, here.labels
     penalty = logits.new_zeros(())
     if len(masked):
-        penalised = loss(model, masked, generator)
-        logits, labels = torch.cat((logits, penalised.logits)), torch.cat((labels, masked.labels))
-        penalty = penalised.penalty
-    return nn.functional.cross_entropy(logits, labels, class_weights), penalty
+        rows = team.part(len(masked))
+        penalised = loss(model, masked, generator, rows)
+        logits, labels = torch.cat((logits, penalised.logits)), torch.cat((labels, masked.labels[rows]))
+        penalty = penalised.penalty * (len(penalised.logits) / len(masked))
+    # A mean that weighs the classes: a part counts by the weights of its pictures, not by their number. For one process that is 1, exactly.
+    weight_of_all = class_weights[torch.cat((free.labels, masked.labels))].sum()
+    ratio = class_weights[labels].sum() / weight_of_all
+    return ratio * nn.functional.cross_entropy(logits, labels, class_weights), penalty

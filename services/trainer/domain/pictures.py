@@ -21,8 +21,8 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: torch.Tensor) -> Pictures:
-        """The pictures of `rows` (m,), in that order; a row may come twice."""
+    def take(self, rows: torch.Tensor | slice) -> Pictures:
+        """The pictures of `rows`, a slice or (m,), in that order; a row may come twice."""
         return Pictures(self.pixels[rows], self.labels[rows], None if self.masks is None else self.masks[rows])
 
     def rows_with_region(self) -> torch.Tensor:

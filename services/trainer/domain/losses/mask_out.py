@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from services.trainer.domain.losses.base import Penalised
+from services.trainer.domain.losses.base import EVERY_ROW, Penalised
 from services.trainer.domain.pictures import Pictures
 
 
@@ -19,9 +19,11 @@ class MaskOut:
     Source: ours; a consistency loss such as virtual adversarial training's (Miyato et al. 2018, eq. 5), with the divergence symmetrised.
     """
 
-    def __call__(self, model: PreTrainedModel, masked: Pictures, generator: torch.Generator) -> Penalised:
-        logits = model(pixel_values=masked.pixels).logits
-        replaced_logits = model(pixel_values=replace_masked(masked, generator)).logits
+    def __call__(
+        self, model: PreTrainedModel, masked: Pictures, generator: torch.Generator, rows: slice = EVERY_ROW
+    ) -> Penalised:
+        logits = model(pixel_values=masked.pixels[rows]).logits
+        replaced_logits = model(pixel_values=replace_masked(masked, generator)[rows]).logits
         as_is, replaced = (nn.functional.log_softmax(part, dim=1) for part in (logits, replaced_logits))
         # Both divergences in one sum of products of like sign: never below 0, rounding or not.
         divergences = ((as_is.exp() - replaced.exp()) * (as_is - replaced)).sum(dim=1)

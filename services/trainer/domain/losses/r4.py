@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from services.trainer.domain.losses.base import Penalised
+from services.trainer.domain.losses.base import EVERY_ROW, Penalised
 from services.trainer.domain.losses.rrr import masked_gradient_sizes
 from services.trainer.domain.pictures import Pictures
 
@@ -28,21 +28,24 @@ class RobustRightReasons:
     radius: float = 0.5
     step_count: int = 2
 
-    def __call__(self, model: PreTrainedModel, masked: Pictures, generator: torch.Generator) -> Penalised:
-        as_is = masked.pixels.detach()
+    def __call__(
+        self, model: PreTrainedModel, masked: Pictures, generator: torch.Generator, rows: slice = EVERY_ROW
+    ) -> Penalised:
+        darkest, brightest = torch.aminmax(masked.pixels)
+        draws = torch.rand(masked.pixels.shape, generator=generator)[rows]
+        as_is, masks = masked.pixels[rows].detach(), masked.masks[rows]
         pixels = as_is.clone().requires_grad_()
         logits = model(pixel_values=pixels).logits
-        sizes = [masked_gradient_sizes(logits, pixels, masked.masks)]
+        sizes = [masked_gradient_sizes(logits, pixels, masks)]
 
-        darkest, brightest = torch.aminmax(as_is)
-        reach = self.radius * (brightest - darkest) * masked.masks[:, None]
+        reach = self.radius * (brightest - darkest) * masks[:, None]
         lowest, highest = (as_is - reach).clamp_min(darkest), (as_is + reach).clamp_max(brightest)
-        point = lowest + (highest - lowest) * torch.rand(as_is.shape, generator=generator).to(as_is)
+        point = lowest + (highest - lowest) * draws.to(as_is)
         for _ in range(self.step_count):
-            sizes.append(_sizes_at(model, point.requires_grad_(), masked.masks))
+            sizes.append(_sizes_at(model, point.requires_grad_(), masks))
             (ascent,) = torch.autograd.grad(sizes[-1].sum(), point, retain_graph=True)
             point = (point.detach() + reach * ascent.sign()).clamp(lowest, highest)
-        sizes.append(_sizes_at(model, point.requires_grad_(), masked.masks))
+        sizes.append(_sizes_at(model, point.requires_grad_(), masks))
         return Penalised(logits, torch.stack(sizes).max(dim=0).values.mean())
 
 

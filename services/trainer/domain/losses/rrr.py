@@ -6,17 +6,19 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from services.trainer.domain.losses.base import Penalised
+from services.trainer.domain.losses.base import EVERY_ROW, Penalised
 from services.trainer.domain.pictures import Pictures
 
 
 class RightReasons:
     """The penalty of Ross et al. 2017 (`right_reasons_penalty`) at the pictures as they are; nothing is random."""
 
-    def __call__(self, model: PreTrainedModel, masked: Pictures, generator: torch.Generator) -> Penalised:
-        pixels = masked.pixels.detach().clone().requires_grad_()
+    def __call__(
+        self, model: PreTrainedModel, masked: Pictures, generator: torch.Generator, rows: slice = EVERY_ROW
+    ) -> Penalised:
+        pixels = masked.pixels[rows].detach().clone().requires_grad_()
         logits = model(pixel_values=pixels).logits
-        return Penalised(logits, right_reasons_penalty(logits, pixels, masked.masks))
+        return Penalised(logits, right_reasons_penalty(logits, pixels, masked.masks[rows]))
 
 
 def right_reasons_penalty(logits: torch.Tensor, pixel_values: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
