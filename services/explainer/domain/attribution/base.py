@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,19 +14,42 @@ ELEMENTS_IN_FLIGHT = 2**23
 A pass keeps some hundred times as much in activations and gradients for the nets that are served here."""
 
 
-class Logits(nn.Module):
-    """A `transformers` classifier as a function of its pixels: (batch, channels, height, width) → (batch, classes)."""
+class MethodUnfit(Exception):
+    """The method can't be used on this model's architecture; the message says why."""
 
-    def __init__(self, model: nn.Module) -> None:
+
+class Logits(nn.Module):
+    """A `transformers` classifier as a function of its pixels: (batch, channels, height, width) → (batch, classes).
+
+    With a `contrast` class its logit is taken off all of them, so that the target's is the evidence for it against that class.
+    `before_pass` is called before each pass of the net and may raise to stop the work.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        contrast: int | None = None,
+        elements_in_flight: int = ELEMENTS_IN_FLIGHT,
+        before_pass: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
         self.model = model
+        self.contrast = contrast
+        self._elements_in_flight = elements_in_flight
+        self._before_pass = before_pass
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.model(pixel_values=pixel_values).logits
+        self._before_pass()
+        logits = self.model(pixel_values=pixel_values).logits
+        return logits if self.contrast is None else logits - logits[:, self.contrast, None]
+
+    def rows_in_flight(self, pixel_values: torch.Tensor) -> int:
+        """How many pictures of this shape (batch, channels, height, width) one pass may take, one at least."""
+        return max(1, self._elements_in_flight // pixel_values[0].numel())
 
 
 class AttributionMethod(Protocol):
-    """One way to share the target's logit out among the pixels."""
+    """One way to share the target's logit out among the pixels. No pass of the net takes more than `logits.rows_in_flight` pictures."""
 
     @property
     def parameters(self) -> dict[str, float | int | str]:
@@ -36,8 +60,13 @@ class AttributionMethod(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attributions and the logit they are counted from.
 
-        Shapes: pixel_values (batch, channels, height, width), targets (batch,) int64, baselines (count, channels, height,
-        width); returns (batch, channels, height, width) and (batch,).
+        Shapes: pixel_values (batch, channels, height, width), no more of them than one pass may take, targets (batch,) int64,
+        baselines (count, channels, height, width); returns (batch, channels or 1, height, width) and (batch,).
+
+        Raises
+        ------
+        MethodUnfit
+            When the model's architecture lacks what the method reads.
         """
 
 
@@ -56,14 +85,30 @@ def attribute(
     targets: torch.Tensor,
     baselines: torch.Tensor,
     elements_in_flight: int = ELEMENTS_IN_FLIGHT,
+    contrast: int | None = None,
+) -> Attribution:
+    """`attribute_logits` of a model in eval mode; with `contrast` the evidence for the target against that class."""
+    return attribute_logits(method, Logits(model, contrast, elements_in_flight), pixel_values, targets, baselines)
+
+
+def attribute_logits(
+    method: AttributionMethod,
+    logits: Logits,
+    pixel_values: torch.Tensor,
+    targets: torch.Tensor,
+    baselines: torch.Tensor,
 ) -> Attribution:
     """Run `method` and measure how complete its map is: |Σ map − (logit − reference logit)|.
 
     Shapes as in `AttributionMethod`. The model must be in eval mode; its parameters receive no gradients. Pictures go in parts of
-    at most `elements_in_flight` elements, of one picture at least; the parts change nothing in the result.
+    `logits.rows_in_flight`; the parts change nothing in the result but rounding.
+
+    Raises
+    ------
+    MethodUnfit
+        When the model's architecture lacks what the method reads.
     """
-    logits = Logits(model)
-    size = max(1, elements_in_flight // pixel_values[0].numel())
+    size = logits.rows_in_flight(pixel_values)
     parts = [
         _attribute_part(method, logits, pictures, part_targets, baselines)
         for pictures, part_targets in zip(pixel_values.split(size), targets.split(size), strict=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from services.explainer.domain.attribution.base import ELEMENTS_IN_FLIGHT, Logits
+from services.explainer.domain.attribution.base import Logits
 from services.explainer.domain.attribution.rescale import RescaleRule
 
 
 class DeepLiftShap:
     """Averages DeepLIFT (rescale rule) over all baselines; counted from the baselines' mean logit.
 
-    At most `elements_in_flight` elements of picture-baseline pairs are in one pass, of one pair at least.
+    A pass takes pictures and baselines in pairs, one pair at least, which may be one picture more than `logits.rows_in_flight`.
 
     Complete, but for rounding, where everything between the pixels and the logits is linear (convolution, BatchNorm in eval mode,
     average pooling, sums), an activation of one number (ReLU, GELU, sigmoid and their like) or max pooling over images. The rest
@@ -23,13 +23,10 @@ class DeepLiftShap:
 
     parameters: dict[str, float | int | str] = {"rule": "rescale", "baselines": "all"}  # noqa: RUF012
 
-    def __init__(self, elements_in_flight: int = ELEMENTS_IN_FLIGHT) -> None:
-        self._elements_in_flight = elements_in_flight
-
     def __call__(
         self, logits: Logits, pixel_values: torch.Tensor, targets: torch.Tensor, baselines: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        pairs = max(1, self._elements_in_flight // pixel_values[0].numel())
+        pairs = max(1, logits.rows_in_flight(pixel_values) // 2)
         baseline_parts = baselines.split(pairs)
         size = max(1, pairs // len(baseline_parts[0]))
         parts = [
