@@ -24,6 +24,7 @@ from services.trainer.adapters.celery_queue import CeleryQueue, build_app
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.explainer_client import ExplainerClient
 from services.trainer.adapters.lvlm_client import LvlmClient
+from services.trainer.adapters.open_tracker import open_tracker
 from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
 from services.trainer.adapters.training_child import TrainingChild
@@ -114,6 +115,7 @@ def run_worker(settings: TrainerSettings) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)  # they log arguments, and those name pictures
     parts = _Parts.build(settings)
     lvlm = LvlmClient(settings.lvlm_address, settings.lvlm_timeout_s)
+    tracker = open_tracker(settings.tracking, settings.tracking_location, settings.tracking_timeout_s)
     stopping = threading.Event()
     run = TrainingChild(
         settings.store_root,
@@ -133,7 +135,7 @@ def run_worker(settings: TrainerSettings) -> None:
                 parts.record, parts.explainer, lvlm, parts.datasets, completing, parts.board, parts.lease, stopping
             ),
             Consuming(parts.record, completing, parts.lease),
-            Training(parts.record, parts.explainer, completing, parts.board, run, parts.lease),
+            Training(parts.record, parts.explainer, completing, parts.board, run, parts.lease, tracker),
             read_submission_json,
         ),
     )
@@ -143,17 +145,20 @@ def run_worker(settings: TrainerSettings) -> None:
     threading.Thread(
         target=_recover_for_ever, args=(recovering, parts.record, quiet), daemon=True, name="recovery"
     ).start()
-    parts.app.worker_main(
-        [
-            "worker",
-            "--pool=threads",
-            f"--concurrency={settings.worker_threads}",
-            f"--queues={','.join(WORKER_QUEUES)}",
-            "--without-gossip",
-            "--without-mingle",
-            "--loglevel=INFO",
-        ]
-    )
+    try:
+        parts.app.worker_main(
+            [
+                "worker",
+                "--pool=threads",
+                f"--concurrency={settings.worker_threads}",
+                f"--queues={','.join(WORKER_QUEUES)}",
+                "--without-gossip",
+                "--without-mingle",
+                "--loglevel=INFO",
+            ]
+        )
+    finally:
+        tracker.close()
 
 
 def _recover_for_ever(recovering: Recovering, record: AuditedRecord, interval: timedelta) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,14 +234,51 @@ class Archive(Record, JobFiles, Critiques, Reviews, Protocol):
     """The whole record."""
 
 
+@dataclass(frozen=True)
+class TrackedJob:
+    """What a tracker is told of a job before it trains: what was asked for (`settings`, never another for a job) and what it comes from (`lineage`)."""
+
+    job_id: str
+    model_name: str
+    settings: Mapping[str, str]
+    lineage: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a job's step was left: the job's last state, or CUT_OFF; texts and numbers by name."""
+
+    outcome: str
+    told: Mapping[str, str]
+    numbers: Mapping[str, float]
+
+
+class Tracker(Protocol):
+    """Where engineers look at trainings as curves. It is no part of the record: what it is told may be lost."""
+
+    def begin(self, job: TrackedJob) -> None:
+        """Open the job's run; a job that comes again goes on in the run that it has."""
+
+    def tell(self, job_id: str, step: int, numbers: Mapping[str, float]) -> None:
+        """Numbers of a step, by name. A job that goes on from an earlier step tells the later ones again."""
+
+    def end(self, job_id: str, end: RunEnd) -> None:
+        """Close the run, for now or for good."""
+
+
 class TrainingRun(Protocol):
     """Fine-tuning in a process of its own."""
 
     def __call__(
-        self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]
+        self,
+        job: Job,
+        on_progress: Callable[[Progress], None],
+        is_wanted: Callable[[], bool],
+        on_numbers: Callable[[int, Mapping[str, float]], None],
     ) -> dict[str, Any] | None:
         """Train, measure, decide; returns what was measured, with `bundle_path` when there is a challenger.
 
+        `on_numbers` is told a step and numbers of it by name, as `domain/alignment` tells them.
         `is_wanted` is asked about every second; None when it said no and the run was stopped. `WorkerStopping` when the worker is told
         to go meanwhile, `RunKilled` when the run died. After these two another run of the job goes on from the last checkpoint.
         """

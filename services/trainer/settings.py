@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.runtime.settings import ServiceSettings
@@ -44,5 +45,20 @@ class TrainerSettings(ServiceSettings):
     max_open_jobs_per_submitter: int = Field(default=0, ge=0)
     """Jobs of one submitter that may be open at once; 0 sets no limit. API and workers file jobs, so both need it. It keeps order among people of
     good will: who submits is believed as it comes."""
+    tracking: Literal["none", "tensorboard", "mlflow"] = "none"
+    """Where workers show the numbers of trainings as curves; other than none needs pip install 'plumbline[tracking]'."""
+    tracking_location: str = ""
+    """The folder of TensorBoard's files, or MLflow's tracking URI (http://host:port, sqlite:///file); credentials of a server come from MLflow's
+    own variables."""
+    tracking_timeout_s: int = Field(default=10, ge=1)
+    """Longest time for one request to an MLflow server, seconds."""
     recovery_interval_s: float = 60.0
     """How often a worker looks for jobs that nobody works on, seconds. A job is left alone that long after its last change."""
+
+    @model_validator(mode="after")
+    def _ask_for_location(self) -> Self:
+        if self.tracking != "none" and not self.tracking_location:
+            raise ValueError(
+                f"TRAINER_TRACKING_LOCATION: empty; TRAINER_TRACKING={self.tracking} needs a folder or a URI"
+            )
+        return self

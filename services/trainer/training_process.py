@@ -1,7 +1,7 @@
 """Training as a process of its own: from a critiqued job in the record to a challenger bundle and its numbers.
 
-Run by the worker: python -m services.trainer.training_process --store ROOT --data DIR --job ID. Prints JSON lines: `progress` while it
-works, then `metrics`; or `error` when the input does not allow it, `unavailable` when another try may do better, `bug` with the stack on
+Run by the worker: python -m services.trainer.training_process --store ROOT --data DIR --job ID. Prints JSON lines: `progress` and `numbers`
+for curves while it works, then `metrics`; or `error` when the input does not allow it, `unavailable` when another try may do better, `bug` with the stack on
 standard error. It writes checkpoints and goes on from the job's newest; on SIGTERM it ends after its step with a checkpoint and prints `stopped`.
 When its worker dies it ends so as well, for another worker will take the job.
 """
@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,7 @@ def _train(
             criteria=job.request.criteria,
             resume=checkpoints.latest(),
             on_checkpoint=_Keeper(checkpoints, checkpoint_interval_s, stopping),
+            on_numbers=_print_numbers,
         )
     except NothingToSwap:
         # The gate would have to refuse whatever came of the training, so it was spared.
@@ -313,6 +314,10 @@ def _write_card(job: Job, result: Alignment, decision: Decision, provenance: dic
 
 def _print_progress(done: int, total: int, loss: float) -> None:
     _print({"progress": {"done": done, "total": total, "unit": "batch", "loss": loss}})
+
+
+def _print_numbers(step: int, numbers: Mapping[str, float]) -> None:
+    _print({"numbers": {"step": step, "numbers": numbers}})
 
 
 def _print(message: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,7 +45,11 @@ class TrainingChild:
         self._stopping = stopping
 
     def __call__(
-        self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]
+        self,
+        job: Job,
+        on_progress: Callable[[Progress], None],
+        is_wanted: Callable[[], bool],
+        on_numbers: Callable[[int, Mapping[str, float]], None],
     ) -> dict[str, Any] | None:
         """See the port.
 
@@ -67,14 +71,18 @@ class TrainingChild:
         command = [sys.executable, "-m", "services.trainer.training_process", *self._arguments, "--job", job.job_id]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            return self._follow(child, on_progress, is_wanted)
+            return self._follow(child, on_progress, is_wanted, on_numbers)
         finally:
             child.kill()  # no effect on a child that has ended
             child.wait()
             child.stdout.close()
 
     def _follow(
-        self, child: subprocess.Popen[str], on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]
+        self,
+        child: subprocess.Popen[str],
+        on_progress: Callable[[Progress], None],
+        is_wanted: Callable[[], bool],
+        on_numbers: Callable[[int, Mapping[str, float]], None],
     ) -> dict[str, Any] | None:
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
@@ -93,7 +101,7 @@ class TrainingChild:
             if not is_wanted():
                 return None
             try:
-                line = lines.get(timeout=_POLL_S)
+                line = _next_report(lines, on_numbers)
             except queue.Empty:
                 continue
             if line is None:
@@ -113,6 +121,16 @@ class TrainingChild:
             if "bug" in message:
                 raise RuntimeError(f"the training process fell over {message['bug']}; its stack stands before this one")
             on_progress(Progress(**message["progress"]))
+
+
+def _next_report(lines: queue.Queue[str | None], on_numbers: Callable[[int, Mapping[str, float]], None]) -> str | None:
+    """The next line that tells no numbers, for there are hundreds of those. Raises `queue.Empty` when none comes for a while."""
+    end = time.monotonic() + _POLL_S
+    while True:
+        line = lines.get(timeout=max(0.0, end - time.monotonic()))
+        if line is None or not line.startswith('{"numbers"'):
+            return line
+        on_numbers(**json.loads(line)["numbers"])
 
 
 def _explain_end(status: int, last_line: str) -> Exception:

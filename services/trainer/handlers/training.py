@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from services.common.runtime.errors import Conflict, Overloaded, ServiceError, Unavailable, WrongState
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import attempt
 from services.trainer.handlers.completing import Completing
 from services.trainer.handlers.pacing import Pace
-from services.trainer.ports import Archive, Explainer, Lease, ProgressBoard, TrainingRun
+from services.trainer.handlers.tracking import CUT_OFF, describe, tell_end
+from services.trainer.ports import Archive, Explainer, Lease, ProgressBoard, Tracker, TrainingRun
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ class Training:
         board: ProgressBoard,
         run: TrainingRun,
         lease: Lease,
+        tracker: Tracker,
     ) -> None:
         self._archive = archive
         self._explainer = explainer
@@ -35,6 +39,7 @@ class Training:
         self._board = board
         self._run = run
         self._lease = lease
+        self._tracker = tracker
 
     def train(self, job_id: str) -> None:
         """Train, evaluate, publish or reject. May run again after it was cut off: what was measured is kept.
@@ -55,15 +60,29 @@ class Training:
                 self._bring_to_its_end(job, is_ours)
 
     def _bring_to_its_end(self, job: Job, is_ours: Callable[[], bool]) -> None:
-        if job.state == JobState.TRAINING:
-            job = self._fine_tune(job, lambda: is_ours() and self._archive.load(job.job_id).state == JobState.TRAINING)
-        if job.state == JobState.EVALUATING:
-            self._conclude(job)
+        end, metrics = CUT_OFF, None
+        self._tracker.begin(describe(job))
+        try:
+            if job.state == JobState.TRAINING:
+                job = self._fine_tune(
+                    job, lambda: is_ours() and self._archive.load(job.job_id).state == JobState.TRAINING
+                )
+            if job.state == JobState.EVALUATING:
+                metrics = self._archive.read(job.job_id, METRICS)
+                job = self._conclude(job, metrics)
+            end = tell_end(job, metrics)
+        finally:
+            self._tracker.end(job.job_id, end)
 
     def _fine_tune(self, job: Job, is_wanted: Callable[[], bool]) -> Job:
         if self._archive.read(job.job_id, METRICS) is None:
             pace = Pace()
-            metrics = self._run(job, lambda progress: self._board.show(job.job_id, pace.foresee(progress)), is_wanted)
+            metrics = self._run(
+                job,
+                lambda progress: self._board.show(job.job_id, pace.foresee(progress)),
+                is_wanted,
+                partial(self._tracker.tell, job.job_id),
+            )
             if metrics is None or not is_wanted():
                 return self._leave(job.job_id)
             self._archive.write_once(job.job_id, METRICS, metrics)
@@ -76,12 +95,10 @@ class Training:
             self._archive.drop_checkpoints(job_id)  # one may have come after the cancellation dropped them
         return job
 
-    def _conclude(self, job: Job) -> None:
-        metrics = self._archive.read(job.job_id, METRICS)
+    def _conclude(self, job: Job, metrics: dict[str, Any]) -> Job:
         decision = metrics["decision"]
         if not decision["is_accepted"]:
-            self._archive.advance(job, JobState.REJECTED, reason=decision["reason"])
-            return
+            return self._archive.advance(job, JobState.REJECTED, reason=decision["reason"])
         request = job.request
         try:
             published = self._explainer.publish(
@@ -90,7 +107,7 @@ class Training:
         except Conflict as error:
             # Not a race about the job, which `Conflict` means elsewhere: the champion is another one by now.
             raise WrongState(f"{error.message}; align the new champion in a job of its own") from error
-        self._archive.advance(
+        return self._archive.advance(
             job,
             JobState.PUBLISHED,
             reason=decision["reason"],

@@ -50,7 +50,7 @@ class _Stage:
         """One training process; `meanwhile` comes about every second and after each report."""
         root, self.shown = self.trainer.root, []
         child = TrainingChild(str(root / "store"), root / "data", 1, TRAINED_S, interval_s, self.stopping)
-        return child(self.job, self.shown.append, lambda: meanwhile() or True)
+        return child(self.job, self.shown.append, lambda: meanwhile() or True, lambda step, numbers: None)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class _Stage:
         self.job: Job = JobRecord(FolderStore(root / "store")).file(make_request())
 
     def run(self, on_asked: Callable[[], bool] = lambda: True) -> object:
-        return self.child(self.job, lambda progress: None, on_asked)
+        return self.child(self.job, lambda progress: None, on_asked, lambda step, numbers: None)
 
 
 def test_a_job_that_can_not_be_trained_is_told_so_in_the_childs_words(tmp_path: Path):

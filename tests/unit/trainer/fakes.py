@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from services.common.runtime.errors import Conflict, ServiceError
 from services.trainer.domain.job import Job
-from services.trainer.ports import Progress
+from services.trainer.ports import Progress, RunEnd, TrackedJob
 
 
 class ListQueue:
@@ -63,6 +64,31 @@ class LocalLease:
         self.recovered.add(job_id)
         self.on_claim()
         return is_first
+
+
+class ListTracker:
+    """A `Tracker` in memory: what it was told, in order; raises `failure` while there is one, after `hold` is set where there is one."""
+
+    def __init__(self) -> None:
+        self.told: list[TrackedJob | tuple[str, int, Mapping[str, float]] | RunEnd] = []
+        self.failure: Exception | None = None
+        self.hold: threading.Event | None = None
+
+    def begin(self, job: TrackedJob) -> None:
+        self._take(job)
+
+    def tell(self, job_id: str, step: int, numbers: Mapping[str, float]) -> None:
+        self._take((job_id, step, numbers))
+
+    def end(self, job_id: str, end: RunEnd) -> None:
+        self._take(end)
+
+    def _take(self, told: TrackedJob | tuple[str, int, Mapping[str, float]] | RunEnd) -> None:
+        if self.hold:
+            self.hold.wait()
+        if self.failure:
+            raise self.failure
+        self.told.append(told)
 
 
 class LastProgress:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from services.common.runtime.errors import InvalidInput, NotFound, Unavailable, WrongState
+from services.trainer.adapters.open_tracker import NoTracker
 from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.review import Decision
 from services.trainer.handlers import watching
@@ -92,11 +93,13 @@ def test_a_training_message_trains_a_job_after_its_review_and_not_before(stage: 
         trained_with.append([critique.image_digest for critique in stage.effective()])
         return {"decision": {"is_accepted": False, "reason": "flip rate rises"}}
 
-    training = Training(stage.record, None, stage.completing, LastProgress(), run, LocalLease())
+    training = Training(stage.record, None, stage.completing, LastProgress(), run, LocalLease(), NoTracker())
     waiting = ReviewStage(tmp_path / "other")
     for digest in DIGESTS:
         waiting.record.add_critique(waiting.job_id, make_critique(digest))
-    Training(waiting.record, None, waiting.completing, LastProgress(), run, LocalLease()).train(waiting.job_id)
+    Training(waiting.record, None, waiting.completing, LastProgress(), run, LocalLease(), NoTracker()).train(
+        waiting.job_id
+    )
     training.train(stage.job_id)
     assert (waiting.state, stage.state, trained_with) == (JobState.CRITIQUING, JobState.AWAITING_REVIEW, [])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,16 @@ import pytest
 
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable, WrongState
 from services.common.runtime.folder_store import FolderStore
+from services.common.vision.class_specification import ClassRule, ClassSpecification
+from services.common.vision.typed_rules import Polarity, TypedRule
 from services.trainer.adapters.job_record import JobRecord, checkpoints_path
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, count_lost
 from services.trainer.handlers.completing import ASKED, Completing
+from services.trainer.handlers.tracking import CUT_OFF, describe
 from services.trainer.handlers.training import METRICS, Training, fail
-from services.trainer.ports import ModelAnswer, Progress, RunKilled, WorkerStopping
-from tests.unit.trainer.fakes import LastProgress, ListQueue, LocalLease
+from services.trainer.ports import ModelAnswer, Progress, RunEnd, RunKilled, WorkerStopping
+from tests.unit.trainer.fakes import LastProgress, ListQueue, ListTracker, LocalLease
 from tests.unit.trainer.made_up import make_request
 
 ACCEPTED = {"decision": {"is_accepted": True, "reason": "all met"}, "bundle_path": "models/stripes/2"}
@@ -42,15 +45,25 @@ class _Stage:
         self.record, self.board, self.lease = JobRecord(FolderStore(root)), LastProgress(), LocalLease()
         self.publisher, self.metrics, self.run_count = _Publisher(failure), metrics, 0
         completing = Completing(self.record, ListQueue())
-        self.training = Training(self.record, self.publisher, completing, self.board, self.run, self.lease)
+        self.tracker = ListTracker()
+        self.training = Training(
+            self.record, self.publisher, completing, self.board, self.run, self.lease, self.tracker
+        )
         job = self.record.file(make_request())
         self.job_id = self.record.advance(job, JobState.CRITIQUING).job_id
         self.record.write_once(self.job_id, ASKED, [])
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def run(self, job: Job, on_progress: Callable[[Progress], None], is_wanted: Callable[[], bool]):
+    def run(
+        self,
+        job: Job,
+        on_progress: Callable[[Progress], None],
+        is_wanted: Callable[[], bool],
+        on_numbers: Callable[[int, Mapping[str, float]], None],
+    ):
         self.run_count += 1
         on_progress(Progress(1, 2, "batch", 0.5))
+        on_numbers(1, {"step/penalty": 0.5})
         self.meanwhile()
         return self.metrics if is_wanted() else None
 
@@ -231,3 +244,51 @@ def test_a_checkpoint_that_comes_after_the_cancellation_is_removed_too(tmp_path:
     stage.meanwhile = cancel_then_write
     stage.training.train(stage.job_id)
     assert not store.exists(checkpoints_path(stage.job_id))
+
+
+def test_a_job_is_tracked_from_its_training_to_its_end(tmp_path: Path):
+    evidence = {"accuracy": 0.9, "class_accuracy": [0.8, 1.0], "reliance": None}
+    metrics = ACCEPTED | {"before": evidence, "after": evidence, "pictures": {"train": 7}}
+    stage = _Stage(tmp_path, metrics)
+    stage.training.train(stage.job_id)
+    begun, step, end = stage.tracker.told
+    assert (begun, step) == (describe(stage.job), (stage.job_id, 1, {"step/penalty": 0.5}))
+    assert end.outcome == "PUBLISHED"
+    assert end.told == {"published_version": "2", "published_digest": "sha256:two", "decision": "all met"}
+    of_one = {"accuracy": 0.9, "class_accuracy/0": 0.8, "class_accuracy/1": 1.0}
+    expected = {f"gate/{when}/{name}": value for when in ("before", "after") for name, value in of_one.items()}
+    assert end.numbers == expected | {"gate/pictures/train": 7.0, "gate/is_accepted": 1.0}
+
+
+def test_a_step_that_is_left_closes_its_run_for_now_and_the_next_delivery_goes_on_in_it(tmp_path: Path):
+    stage = _Stage(tmp_path, failure=Unavailable("explainer is away"))
+    with pytest.raises(Unavailable):
+        stage.training.train(stage.job_id)
+    stage.publisher.failure = None
+    stage.training.train(stage.job_id)
+    begun, _, cut_off, again, end = stage.tracker.told
+    assert (begun, cut_off, end.outcome) == (again, CUT_OFF, "PUBLISHED")
+
+
+def test_a_cancelled_job_ends_its_run_without_what_a_person_said(tmp_path: Path):
+    stage = _Stage(tmp_path)
+    stage.meanwhile = lambda: stage.record.advance(stage.job, JobState.CANCELLED, reason="Mrs Example asked")
+    stage.training.train(stage.job_id)
+    assert stage.tracker.told[-1] == RunEnd("CANCELLED", {}, {})
+
+
+def test_a_tracker_is_told_nothing_that_a_person_wrote(tmp_path: Path):
+    mark = "Mrs Example"
+    rule = ClassRule("all", mark, mark)
+    request = make_request(
+        specification=ClassSpecification(mark, (rule,)),
+        typed_rules=(TypedRule("all", mark, Polarity.MUST, (mark,)),),
+        dataset_path=mark,
+        submitter=mark,
+        idempotency_key=mark,
+        labels=[mark, "other"],
+    )
+    told = describe(JobRecord(FolderStore(tmp_path)).file(request))
+    assert mark not in str(told)
+    assert told.lineage["specification_digest"] == request.specification_digest
+    assert told.settings["criteria.max_accuracy_drop"] == "0.05"
