@@ -83,11 +83,13 @@ class Client(AbstractContextManager):
         )
         return self._call("explainer", self._explainer.RollBackModel, request, _PUBLISH_TIMEOUT_S)
 
-    def predict(self, name: str, images: Sequence[NamedImage], version: int = 0) -> list[vision_pb2.Prediction]:
-        """Predictions of any number of pictures, in order; version 0 is the champion."""
+    def predict(
+        self, name: str, images: Sequence[NamedImage], version: int = 0, frame: int = 0
+    ) -> list[vision_pb2.Prediction]:
+        """Predictions of any number of pictures, in order; version 0 is the champion, frame 0 a file's only one."""
 
         def ask(chunk: Sequence[NamedImage]) -> Sequence[vision_pb2.Prediction]:
-            request = explainer_pb.PredictRequest(model=_version(name, version), images=_images(chunk))
+            request = explainer_pb.PredictRequest(model=_version(name, version), images=_images(chunk, frame))
             return self._call("explainer", self._explainer.Predict, request).predictions
 
         return _ask_all(ask, images, PREDICT_CHUNK)
@@ -100,14 +102,19 @@ class Client(AbstractContextManager):
         target_label: str = "",
         method: str = "ATTRIBUTION_METHOD_UNSPECIFIED",
         with_overlay: bool = False,
+        frame: int = 0,
     ) -> tuple[vision_pb2.ModelVersion, list[explainer_pb.Explanation]]:
-        """Explanations of any number of pictures, in order, and which version gave them."""
+        """Explanations of any number of pictures, in order, and which version gave them; frame 0 is a file's only one."""
         model = _version(name, version)
 
         def ask(chunk: Sequence[NamedImage]) -> Sequence[explainer_pb.Explanation]:
             nonlocal model
             request = explainer_pb.ExplainRequest(
-                model=model, images=_images(chunk), target_label=target_label, method=method, with_overlay=with_overlay
+                model=model,
+                images=_images(chunk, frame),
+                target_label=target_label,
+                method=method,
+                with_overlay=with_overlay,
             )
             reply = self._call("explainer", self._explainer.Explain, request)
             # The champion may change between chunks: later ones ask for the version that answered the first.
@@ -133,11 +140,13 @@ class Client(AbstractContextManager):
         request = lvlm_pb.CompileSpecificationRequest(task=task, class_names=class_names, sentences=told)
         return self._call("LVLM service", self._lvlm.CompileSpecification, request, _PUBLISH_TIMEOUT_S)
 
-    def ground(self, images: Sequence[NamedImage], phrases: Sequence[str]) -> list[lvlm_pb.GroundedPhrase]:
-        """Where phrases lie in any number of pictures: each phrase in each picture, pictures outermost, in order."""
+    def ground(
+        self, images: Sequence[NamedImage], phrases: Sequence[str], frame: int = 0
+    ) -> list[lvlm_pb.GroundedPhrase]:
+        """Where phrases lie in any number of pictures: each phrase in each picture, pictures outermost, in order; frame 0 is a file's only one."""
 
         def ask(chunk: Sequence[NamedImage]) -> Sequence[lvlm_pb.GroundedPhrase]:
-            request = lvlm_pb.GroundPhrasesRequest(images=_images(chunk), phrases=phrases)
+            request = lvlm_pb.GroundPhrasesRequest(images=_images(chunk, frame), phrases=phrases)
             return self._call("LVLM service", self._lvlm.GroundPhrases, request, _PUBLISH_TIMEOUT_S).phrases
 
         return _ask_all(ask, images, GROUND_CHUNK)
@@ -269,12 +278,12 @@ class Client(AbstractContextManager):
 
 
 def explained_images(
-    images: Sequence[NamedImage], explanations: Sequence[explainer_pb.Explanation]
+    images: Sequence[NamedImage], explanations: Sequence[explainer_pb.Explanation], frame: int = 0
 ) -> list[lvlm_pb.ExplainedImage]:
-    """Pictures with their explanations as the LVLM service takes them; those without a segment are left out."""
+    """Pictures with their explanations, of the same `frame`, as the LVLM service takes them; those without a segment are left out."""
     return [
         lvlm_pb.ExplainedImage(
-            image=vision_pb2.Image(id=name, data=data),
+            image=vision_pb2.Image(id=name, data=data, frame=frame),
             target_label=explanation.target_label,
             segments=explanation.segments,
         )
@@ -300,8 +309,8 @@ def _version(name: str, version: int) -> vision_pb2.ModelVersion:
     return vision_pb2.ModelVersion(name=name, version=version)
 
 
-def _images(images: Sequence[NamedImage]) -> list[vision_pb2.Image]:
-    return [vision_pb2.Image(id=name, data=data) for name, data in images]
+def _images(images: Sequence[NamedImage], frame: int) -> list[vision_pb2.Image]:
+    return [vision_pb2.Image(id=name, data=data, frame=frame) for name, data in images]
 
 
 def _ask_all(

@@ -28,13 +28,18 @@ AsJson = Annotated[
 
 
 def ground(
-    context: typer.Context, images: Sequence[NamedImage], phrases: list[str], out: Path | None, is_json: bool
+    context: typer.Context,
+    images: Sequence[NamedImage],
+    phrases: list[str],
+    out: Path | None,
+    is_json: bool,
+    frame: int,
 ) -> None:
     """Ask, and show what came of it."""
     with failures_told(), context.obj.client() as client:
-        found = client.ground(images, phrases)
+        found = client.ground(images, phrases, frame)
         if out is not None:
-            _write_overlays(dict(images), found, out)
+            _write_overlays(dict(images), found, out, frame)
     if is_json:
         typer.echo(json.dumps([_as_json(grounded) for grounded in found], indent=1))
     else:
@@ -73,12 +78,12 @@ def _as_json(grounded: lvlm_pb.GroundedPhrase) -> dict[str, Any]:
     return told
 
 
-def _write_overlays(images: dict[str, bytes], found: Sequence[lvlm_pb.GroundedPhrase], out: Path) -> None:
+def _write_overlays(images: dict[str, bytes], found: Sequence[lvlm_pb.GroundedPhrase], out: Path, frame: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for number, grounded in enumerate(found):
         if grounded.boxes:
             name = re.sub(r"[^\w.-]+", "_", f"{grounded.image_id}.{number}.{grounded.phrase[:40]}")
-            (out / f"{name}.png").write_bytes(draw_mask(images[grounded.image_id], _decode(grounded)))
+            (out / f"{name}.png").write_bytes(draw_mask(images[grounded.image_id], _decode(grounded), frame))
 
 
 def _decode(grounded: lvlm_pb.GroundedPhrase) -> np.ndarray:

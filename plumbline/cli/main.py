@@ -41,7 +41,8 @@ app.add_typer(specification_app, name="specification")
 app.command()(review)
 
 
-Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files.", exists=True, dir_okay=False)]
+Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files.", exists=True, dir_okay=False)]
+Frame = Annotated[int, typer.Option(min=0, help="Frame of DICOM files that hold several, from 1; 0: the only one.")]
 
 
 @app.callback()
@@ -92,13 +93,16 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder for PNGs of picture, map and segments.")
     ] = None,
+    frame: Frame = 0,
 ) -> None:
     """Classify pictures and show where the evidence lies."""
     with failures_told(), context.obj.client() as client:
         name = model or only_model(client)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-        answered, explanations = client.explain(name, _named(images), version, target, with_overlay=out is not None)
+        answered, explanations = client.explain(
+            name, _named(images), version, target, with_overlay=out is not None, frame=frame
+        )
         table = Table("picture", "says", "probability", "explained", "segments (share of the positive evidence)")
         for explanation in explanations:
             prediction = explanation.prediction
@@ -113,12 +117,12 @@ def explain(
 
 
 @app.command()
-def describe(context: typer.Context, images: Images, model: Model = "", version: Version = 0) -> None:
+def describe(context: typer.Context, images: Images, model: Model = "", version: Version = 0, frame: Frame = 0) -> None:
     """Say in words what the model's decisions about pictures rest on."""
     with failures_told(), context.obj.client() as client:
         named = _named(images)
-        answered, explanations = client.explain(model or only_model(client), named, version)
-        explained = explained_images(named, explanations)
+        answered, explanations = client.explain(model or only_model(client), named, version, frame=frame)
+        explained = explained_images(named, explanations, frame)
         if not explained:
             raise PlumblineError("no picture shows positive evidence for its class: nothing to describe")
         reply = client.describe(answered, explained)
@@ -133,10 +137,15 @@ def describe(context: typer.Context, images: Images, model: Model = "", version:
 
 @app.command("ground")
 def ground_phrases(
-    context: typer.Context, images: Images, phrase: Phrases, out: Out = None, is_json: AsJson = False
+    context: typer.Context,
+    images: Images,
+    phrase: Phrases,
+    out: Out = None,
+    is_json: AsJson = False,
+    frame: Frame = 0,
 ) -> None:
     """Look for phrases in pictures: boxes and pixels."""
-    ground(context, _named(images), phrase, out, is_json)
+    ground(context, _named(images), phrase, out, is_json, frame)
 
 
 @models_app.callback()

@@ -6,10 +6,11 @@ import base64
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from plumbline.common.v1 import critique_pb2
 from plumbline.masks import decode_rle
+from plumbline.pictures import PictureLimits, decode_picture
 
 SIDE_PX = 168
 EMBEDDED_PX = 400
@@ -38,9 +39,9 @@ def draw_verdicts(data: bytes, critique: critique_pb2.Critique) -> str:
     return _enlarged(Image.fromarray(rgb.astype(np.uint8)))
 
 
-def draw_mask(data: bytes, mask: np.ndarray) -> bytes:
+def draw_mask(data: bytes, mask: np.ndarray, frame: int = 0) -> bytes:
     """The picture with the pixels of `mask`, boolean (height, width), tinted, as a PNG file of its own size."""
-    rgb = np.asarray(open_picture(data), dtype=np.float32) * 0.75
+    rgb = np.asarray(open_picture(data, frame), dtype=np.float32) * 0.75
     rgb[mask] = 0.45 * rgb[mask] + 0.55 * np.array(_MASK_COLOUR)
     file = io.BytesIO()
     Image.fromarray(rgb.astype(np.uint8)).save(file, format="PNG")
@@ -64,13 +65,9 @@ def embed_picture(data: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def open_picture(data: bytes) -> Image.Image:
-    """The picture as the services see it: upright, deep greys scaled to 255."""
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    if picture.mode in ("I", "I;16"):
-        deep = np.asarray(picture, dtype=np.float64)
-        picture = Image.fromarray(np.round(deep * (255.0 / max(deep.max(), 1.0))).astype(np.uint8))
-    return picture.convert("RGB")
+def open_picture(data: bytes, frame: int = 0) -> Image.Image:
+    """The picture as the services see it, in RGB; `frame` is 0 for the only one."""
+    return Image.fromarray(decode_picture(data, PictureLimits(), frame)).convert("RGB")
 
 
 def _enlarged(picture: Image.Image, side_px: int = SIDE_PX) -> str:

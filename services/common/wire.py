@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,12 @@ from services.common.vision.phrases import MAX_PHRASE_LENGTH, check_phrases
 from services.common.vision.typed_rules import MaskSource, Polarity, TypedRule
 
 MAX_RULES = 1000
+
+
+def image_digest(image: vision_pb2.Image) -> str:
+    """What names the picture: the SHA-256 of its file, and of its frame's number too, unless that is the first or only one."""
+    frame = f"#frame={image.frame}".encode() if image.frame > 1 else b""
+    return f"sha256:{hashlib.sha256(image.data + frame).hexdigest()}"
 
 
 def segment_to_proto(segment: Segment) -> vision_pb2.Segment:

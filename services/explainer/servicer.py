@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Sequence
 
@@ -117,8 +116,8 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
     async def _read_pictures(self, images: Sequence[vision_pb2.Image], most: int, budget: Budget) -> list[np.ndarray]:
         if not 1 <= len(images) <= most:
             raise InvalidInput("images", f"expected 1 to {most} pictures, got {len(images)}")
-        data = [image.data for image in images]
-        return await asyncio.to_thread(decode_pictures, data, self._limits, budget)
+        files = [(image.data, image.frame) for image in images]
+        return await asyncio.to_thread(decode_pictures, files, self._limits, budget)
 
     def _budget(self, context: grpc.aio.ServicerContext) -> Budget:
         remaining = context.time_remaining()
@@ -182,7 +181,7 @@ def _explanation(served: ServedVersion, image: vision_pb2.Image, explanation: Pi
     evidence = np.ascontiguousarray(explanation.attribution, dtype="<f4")
     return pb.Explanation(
         image_id=image.id or "image",
-        image_digest=f"sha256:{hashlib.sha256(image.data).hexdigest()}",
+        image_digest=wire.image_digest(image),
         prediction=_prediction(served, explanation.prediction),
         target_label=explanation.target_label,
         attribution=vision_pb2.Tensor(data=evidence.tobytes(), dtype="float32", shape=evidence.shape),

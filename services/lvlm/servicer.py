@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Sequence
 
@@ -143,7 +142,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
             image_id = image.id or "image"
             if image_id in pictures:
                 raise InvalidInput(f"images[{index}].id", f"'{image_id}' stands twice in the request")
-            pictures[image_id] = decode_image(image.data, self._limits, f"images[{index}].data")
+            pictures[image_id] = decode_image(image.data, self._limits, f"images[{index}].data", image.frame)
         return pictures
 
     def _read_pictures(self, images: Sequence[pb.ExplainedImage], most: int) -> list[ExplainedPicture]:
@@ -160,7 +159,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         return pictures
 
     def _read_picture(self, message: pb.ExplainedImage, field: str) -> ExplainedPicture:
-        pixels = decode_image(message.image.data, self._limits, f"{field}.image.data")
+        pixels = decode_image(message.image.data, self._limits, f"{field}.image.data", message.image.frame)
         if not 1 <= len(message.segments) <= MAX_SEGMENT_COUNT:
             raise InvalidInput(
                 f"{field}.segments", f"expected 1 to {MAX_SEGMENT_COUNT} segments, got {len(message.segments)}"
@@ -179,7 +178,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
             raise InvalidInput(f"{field}.segments", "expected the indexes 1, 2, … in order")
         return ExplainedPicture(
             image_id=message.image.id or "image",
-            image_digest=f"sha256:{hashlib.sha256(message.image.data).hexdigest()}",
+            image_digest=wire.image_digest(message.image),
             pixels=pixels,
             target_label=message.target_label,
             true_label=message.true_label,

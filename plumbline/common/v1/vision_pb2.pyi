@@ -28,12 +28,14 @@ POLARITY_MUST: Polarity
 POLARITY_MUST_NOT: Polarity
 
 class Image(_message.Message):
-    __slots__ = ("data", "id")
+    __slots__ = ("data", "id", "frame")
     DATA_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     id: str
-    def __init__(self, data: _Optional[bytes] = ..., id: _Optional[str] = ...) -> None: ...
+    frame: int
+    def __init__(self, data: _Optional[bytes] = ..., id: _Optional[str] = ..., frame: _Optional[int] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("data", "dtype", "shape")

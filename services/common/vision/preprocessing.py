@@ -1,45 +1,25 @@
-"""From an encoded picture to the tensor a model takes, as the bundle's `preprocessor_config.json` says.
-
-Sizes are checked in the file's header before a pixel is decoded.
-"""
+"""From an encoded picture to the tensor a model takes, as the bundle's `preprocessor_config.json` says."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from plumbline.pictures import PictureError, PictureLimits, decode_picture, read_picture_size
 from services.common.runtime.errors import InvalidInput, Overloaded
 from services.common.vision.processor_steps import FILE, complete_steps, read_size
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-
 
 @dataclass(frozen=True)
-class ImageLimits:
+class ImageLimits(PictureLimits):
     """What a service takes: bytes of an encoded file, pixels of a picture, pixels of all pictures of a request."""
 
-    max_bytes: int = 16 * 2**20
-    max_pixels: int = 32_000_000
     max_request_pixels: int = 100_000_000
-
-
-def read_pixel_count(data: bytes, limits: ImageLimits, field: str) -> int:
-    """Pixels of the picture as its header says, nothing decoded.
-
-    Raises
-    ------
-    InvalidInput
-        At `field`, when the bytes are empty, too many, no PNG, JPEG or WebP, or claim too many pixels.
-    """
-    with _told_at(field, limits):
-        picture = _open(data, limits, field)
-        return picture.width * picture.height
 
 
 def check_request_pixels(files: Sequence[tuple[str, bytes]], limits: ImageLimits) -> None:
@@ -54,58 +34,33 @@ def check_request_pixels(files: Sequence[tuple[str, bytes]], limits: ImageLimits
     """
     total = 0
     for field, data in files:
-        total += read_pixel_count(data, limits, field)
+        with _told_at(field):
+            height_px, width_px = read_picture_size(data, limits)
+        total += height_px * width_px
         if total > limits.max_request_pixels:
             raise Overloaded(
                 f"{field}: {total} pixels up to here; at most {limits.max_request_pixels} in one request are taken"
             )
 
 
-def decode_image(data: bytes, limits: ImageLimits, field: str) -> np.ndarray:
-    """The picture as uint8, (height, width) when grey, else (height, width, 3); EXIF orientation applied.
+def decode_image(data: bytes, limits: ImageLimits, field: str, frame: int = 0) -> np.ndarray:
+    """The picture as `decode_picture` gives it, uint8, (height, width) when grey, else (height, width, 3), upright.
 
     Raises
     ------
     InvalidInput
-        At `field`, when the bytes are empty, too many, no PNG, JPEG or WebP, broken, or hold too many pixels.
+        At `field`, when the bytes are no picture that is taken, or hold too many pixels or no such frame.
     """
-    with _told_at(field, limits):
-        picture = ImageOps.exif_transpose(_open(data, limits, field))
-        mode = "L" if picture.mode in ("1", "L", "LA", "I", "I;16") else "RGB"
-        if picture.mode in ("I", "I;16"):
-            deep = np.asarray(picture, dtype=np.float64)
-            return np.round(deep * (255.0 / max(deep.max(), 1.0))).astype(np.uint8)
-        return np.asarray(picture.convert(mode))
-
-
-def _open(data: bytes, limits: ImageLimits, field: str) -> Image.Image:
-    if not data:
-        raise InvalidInput(field, "empty; expected a PNG, JPEG or WebP file")
-    if len(data) > limits.max_bytes:
-        raise InvalidInput(field, f"{len(data)} bytes; at most {limits.max_bytes} are taken")
-    picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    if picture.width * picture.height > limits.max_pixels:
-        raise InvalidInput(
-            field, f"{picture.width}×{picture.height} pixels; at most {limits.max_pixels} pixels are taken"
-        )
-    return picture
+    with _told_at(field):
+        return decode_picture(data, limits, frame)
 
 
 @contextmanager
-def _told_at(field: str, limits: ImageLimits) -> Iterator[None]:
-    """Whatever Pillow raises is the caller's fault, at `field`."""
+def _told_at(field: str) -> Iterator[None]:
     try:
         yield
-    except InvalidInput:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # Pillow's own bound comes first for sizes far over ours. Its warning, below that, is an error in some processes.
-        raise InvalidInput(field, f"too many pixels; at most {limits.max_pixels} pixels are taken") from error
-    except UnidentifiedImageError as error:
-        raise InvalidInput(field, "not a picture; expected a PNG, JPEG or WebP file") from error
-    except Exception as error:
-        # Pillow's decoders raise SyntaxError, struct.error, EOFError and more on broken files; all mean the same to a caller.
-        raise InvalidInput(field, "broken or truncated picture") from error
+    except PictureError as error:
+        raise InvalidInput(field, str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -25,22 +25,22 @@ def png(side_px: int) -> bytes:
 
 
 def test_many_small_pictures_pass():
-    pictures = decode_pictures([png(8)] * 256, limits(256 * 64), Budget.of(30))
+    pictures = decode_pictures([(png(8), 0)] * 256, limits(256 * 64), Budget.of(30))
     assert [picture.shape for picture in pictures] == [(8, 8)] * 256
 
 
 def test_picture_that_fills_the_request_is_named():
     # The last is broken behind its header: nothing was decoded.
     with pytest.raises(Overloaded, match=r"images\[2\]"):
-        decode_pictures([png(10), png(10), png(10)[:60]], limits(250), Budget.of(30))
+        decode_pictures([(png(10), 0), (png(10), 0), (png(10)[:60], 0)], limits(250), Budget.of(30))
 
 
 def test_picture_that_is_none_is_named():
     with pytest.raises(InvalidInput) as caught:
-        decode_pictures([png(8), b"text"], limits(1000), Budget.of(30))
+        decode_pictures([(png(8), 0), (b"text", 0)], limits(1000), Budget.of(30))
     assert caught.value.field == "images[1].data"
 
 
 def test_spent_budget_ends_the_decoding():
     with pytest.raises(DeadlineExceeded, match="0 of 1"):
-        decode_pictures([png(8)], limits(1000), Budget.of(-1))
+        decode_pictures([(png(8), 0)], limits(1000), Budget.of(-1))
