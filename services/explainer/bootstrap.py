@@ -17,6 +17,7 @@ from services.explainer.adapters.triton_classifier import TritonClassifier
 from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.explaining import Explaining
+from services.explainer.handlers.importing import Importing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.reconciling import keep_reconciled
 from services.explainer.handlers.rolling_back import RollingBack
@@ -30,16 +31,19 @@ async def run(settings: ExplainerSettings) -> None:
     torch.set_num_threads(settings.segmentation_threads)
     classifier = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
     repository = TritonRepository(settings.model_repository, settings.is_gpu)
+    repository.renew_configs()
     store = open_store(settings.store_root)
     announcing = Announcing(AuditLog(store), repository)
     publishing = Publishing(classifier, repository, store, announcing, settings.publish_timeout_s)
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels)
     servicer = ExplainerServicer(
         Explaining(classifier, repository),
         publishing,
+        Importing(publishing, store, limits),
         RollingBack(repository, publishing),
         classifier,
         repository,
-        ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels),
+        limits,
         settings.call_timeout_s,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import grpc
 import numpy as np
@@ -17,10 +18,13 @@ from services.common.runtime.callers import read_caller
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
+from services.explainer.domain.attribution.base import ELEMENTS_IN_FLIGHT
+from services.explainer.domain.attribution.faithfulness import STEP_COUNT
 from services.explainer.domain.segmentation.segments import MAX_SEGMENTS, SegmentationOptions
 from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.decoding import decode_pictures
 from services.explainer.handlers.explaining import Explaining, ExplainOptions, PictureExplanation, Prediction
+from services.explainer.handlers.importing import ImportedModel, Importing
 from services.explainer.handlers.listing import list_versions
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.rolling_back import RollingBack
@@ -40,6 +44,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self,
         explaining: Explaining,
         publishing: Publishing,
+        importing: Importing,
         rolling_back: RollingBack,
         classifier: Classifier,
         repository: ModelRepository,
@@ -48,6 +53,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
     ) -> None:
         self._explaining = explaining
         self._publishing = publishing
+        self._importing = importing
         self._rolling_back = rolling_back
         self._classifier = classifier
         self._repository = repository
@@ -100,6 +106,19 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         )
         return pb.PublishModelResponse(model=_model(served))
 
+    async def ImportModel(
+        self, request: pb.ImportModelRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ImportModelResponse:
+        imported = await self._importing.import_folder(
+            request.name,
+            request.folder_path,
+            [(picture.data, picture.frame) for picture in request.pictures],
+            request.expected_champion_version,
+            request.idempotency_key,
+            read_caller(context),
+        )
+        return _import_response(imported)
+
     async def RollBackModel(
         self, request: pb.RollBackModelRequest, context: grpc.aio.ServicerContext
     ) -> pb.RollBackModelResponse:
@@ -145,11 +164,25 @@ def _read_options(request: pb.ExplainRequest) -> ExplainOptions:
         method=DEFAULT_METHOD if method == "UNSPECIFIED" else method,
         segmentation=SegmentationOptions(most or default.max_segments, kept or default.kept_evidence_ratio),
         with_overlay=request.with_overlay,
+        contrast_label=request.contrast_label,
+        with_faithfulness=request.with_faithfulness,
     )
 
 
 def _model(served: ServedVersion) -> vision_pb2.ModelVersion:
     return vision_pb2.ModelVersion(name=served.name, version=served.version, digest=served.digest)
+
+
+def _import_response(imported: ImportedModel) -> pb.ImportModelResponse:
+    golden, randomisation = imported.checks.golden_request, imported.checks.parameter_randomisation
+    return pb.ImportModelResponse(
+        model=_model(imported.served),
+        bundle_path=imported.bundle_path,
+        golden_request=pb.GoldenRequest(**asdict(golden)),
+        parameter_randomisation=pb.ParameterRandomisation(
+            **asdict(randomisation) | {"method": _METHOD_PREFIX + randomisation.method}
+        ),
+    )
 
 
 def _prediction(served: ServedVersion, prediction: Prediction) -> vision_pb2.Prediction:
@@ -165,11 +198,13 @@ def _explain_response(
     return pb.ExplainResponse(
         model=_model(served),
         explanations=[
-            _explanation(served, image, explanation)
+            _explanation(served, options, image, explanation)
             for image, explanation in zip(request.images, explanations, strict=True)
         ],
         method=_METHOD_PREFIX + options.method,
-        method_parameters_json=json.dumps(METHODS[options.method].parameters),
+        method_parameters_json=json.dumps(
+            METHODS[options.method].parameters | {"elements_in_flight": ELEMENTS_IN_FLIGHT}
+        ),
         segmentation=pb.SegmentationOptions(
             max_segments=options.segmentation.max_segments,
             kept_evidence=options.segmentation.kept_evidence_ratio,
@@ -177,7 +212,14 @@ def _explain_response(
     )
 
 
-def _explanation(served: ServedVersion, image: vision_pb2.Image, explanation: PictureExplanation) -> pb.Explanation:
+def _explanation(
+    served: ServedVersion, options: ExplainOptions, image: vision_pb2.Image, explanation: PictureExplanation
+) -> pb.Explanation:
+    faithfulness = explanation.faithfulness and pb.Faithfulness(
+        deletion_auc=explanation.faithfulness.deletion_auc,
+        insertion_auc=explanation.faithfulness.insertion_auc,
+        steps=STEP_COUNT,
+    )
     evidence = np.ascontiguousarray(explanation.attribution, dtype="<f4")
     return pb.Explanation(
         image_id=image.id or "image",
@@ -188,4 +230,6 @@ def _explanation(served: ServedVersion, image: vision_pb2.Image, explanation: Pi
         segments=[wire.segment_to_proto(segment) for segment in explanation.segments],
         completeness_delta=explanation.completeness_delta,
         overlay_png=explanation.overlay_png,
+        contrast_label=options.contrast_label,
+        faithfulness=faithfulness,
     )

@@ -2,7 +2,8 @@
 
 `config.json`, `model.safetensors`, `preprocessor_config.json` make the model and its digest; `baselines.safetensors`
 (optional: tensor `baselines`, (count, channels, height, width), preprocessed) is what attributions compare with;
-`plumbline.json` tells where it came from; `README.md` is the model card. safetensors only, no remote code.
+`golden.safetensors` (optional) is what the model must answer, see `golden`; `plumbline.json` tells where it came from; `README.md` is
+the model card. safetensors only, no remote code.
 """
 
 from __future__ import annotations
@@ -85,12 +86,12 @@ def describe_bundle(folder: Path) -> BundleDescription:
     Unsupported
         When the preprocessing asks for a step that is not built.
     """
-    config, preprocessing = _read_config(folder), _read_json(folder / PREPROCESSING)
+    config, preprocessing = read_config(folder), read_json(folder / PREPROCESSING)
     try:
         preprocessor = Preprocessor.from_config(preprocessing, getattr(config, "num_channels", 3))
     except InvalidInput as error:
         raise InvalidInput("bundle", error.message) from error
-    provenance = _read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else {}
+    provenance = read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else {}
     return BundleDescription(preprocessor, _read_labels(config), provenance)
 
 
@@ -115,6 +116,13 @@ def load_bundle(folder: Path, device: str = "cpu") -> ModelBundle:
     )
 
 
+def build_untrained(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """The architecture of `config` in eval mode, its parameters drawn as before a training: the same ones for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForImageClassification.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
+
+
 def save_bundle(
     folder: Path,
     model: PreTrainedModel,
@@ -136,7 +144,14 @@ def save_bundle(
     return bundle_digest(folder)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a bundle's file.
+
+    Raises
+    ------
+    InvalidInput
+        When there is none.
+    """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -146,8 +161,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_config(folder: Path) -> PreTrainedConfig:
-    if "transformers_weights" in _read_json(folder / CONFIG):
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The bundle's `config.json` as `transformers` reads it, our own nets' too.
+
+    Raises
+    ------
+    InvalidInput
+        When it can't be read, or takes the weights from elsewhere.
+    """
+    if "transformers_weights" in read_json(folder / CONFIG):
         # It names another file to take the weights from, which the digest would not cover.
         raise InvalidInput("bundle", f"{CONFIG}: transformers_weights is not taken; expected the weights in {WEIGHTS}")
     register_nets()
@@ -173,7 +195,7 @@ def _load_model(folder: Path) -> PreTrainedModel:
     try:
         model, info = AutoModelForImageClassification.from_pretrained(
             folder,
-            config=_read_config(folder),
+            config=read_config(folder),
             dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,

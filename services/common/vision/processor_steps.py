@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from services.common.runtime.errors import InvalidInput, Unsupported
+
+if TYPE_CHECKING:
+    from transformers.image_processing_backends import PilBackend
 
 FILE = "preprocessor_config.json"
 _OURS = {"resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False}
@@ -31,8 +35,8 @@ def complete_steps(config: Mapping[str, object]) -> dict[str, object]:
     InvalidInput
         When the processor does not take the values.
     """
-    name = config.get("image_processor_type") or config.get("feature_extractor_type")
-    steps = _OURS | dict(config) if not name else _fill_in(str(name), config)
+    processor = build_processor(config)
+    steps = _OURS | dict(config) if processor is None else _steps_of(processor)
     if not steps.get("do_resize", True):
         raise Unsupported(f"{FILE}: do_resize must be true: pictures come in any size")
     for key in sorted(steps):
@@ -55,8 +59,19 @@ def read_size(steps: Mapping[str, object]) -> tuple[int, int]:
     raise Unsupported(f"{FILE}: size must give height and width")
 
 
-def _fill_in(name: str, config: Mapping[str, object]) -> dict[str, object]:
-    """The file as the class of transformers would complete it."""
+def build_processor(config: Mapping[str, object]) -> PilBackend | None:
+    """The image processor of transformers that `config` names, without torchvision; None when it names none.
+
+    Raises
+    ------
+    Unsupported
+        When there is no such processor.
+    InvalidInput
+        When it does not take the values.
+    """
+    name = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    if not name:
+        return None
     # Here and not above: these bring torch along, which a service that only decodes pictures need not wait for.
     import transformers
     from transformers.image_processing_backends import PilBackend
@@ -66,13 +81,22 @@ def _fill_in(name: str, config: Mapping[str, object]) -> dict[str, object]:
     if not (isinstance(processor_class, type) and issubclass(processor_class, PilBackend)):
         raise Unsupported(f"{FILE}: transformers has no image processor '{name}' without torchvision")
     try:
-        steps = processor_class.from_dict(dict(config)).to_dict()
+        return processor_class.from_dict(dict(config))
     except Exception as error:
         # The file is foreign input, and each processor checks its values in its own way.
         raise InvalidInput(FILE, f"{name} does not take it: {error}") from error
-    if processor_class is transformers.ConvNextImageProcessorPil:
+
+
+def _steps_of(processor: PilBackend) -> dict[str, object]:
+    """The file as the processor would complete it."""
+    from transformers import ConvNextImageProcessorPil
+    from transformers.image_processing_backends import PilBackend
+
+    steps = processor.to_dict()
+    if type(processor) is ConvNextImageProcessorPil:
         return steps | {"size": _square_of(steps["size"])}
-    if any(getattr(processor_class, step) is not getattr(PilBackend, step) for step in _STEPS):
+    if any(getattr(type(processor), step) is not getattr(PilBackend, step) for step in _STEPS):
+        name = type(processor).__name__.removesuffix("Pil")
         raise Unsupported(f"{FILE}: {name} has steps of its own; resize, rescale and normalise only")
     return steps
 

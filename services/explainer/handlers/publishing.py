@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
+from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable, WrongState
+from services.common.vision.golden import GOLDEN, GoldenRequest, read_golden, relative_difference, tell_difference
 from services.common.vision.model_bundle import ModelBundle, load_bundle
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.ports import Classifier, ModelRepository, Publication, ServedVersion
@@ -25,10 +27,18 @@ _Result = TypeVar("_Result")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 GOLDEN_TOLERANCE = 1e-3
-"""Largest difference of a logit between Triton and this process, relative to the largest logit (to 1 when all are smaller):
-float32 sums in another order, no more."""
+"""Largest difference of a logit between Triton and this process or `transformers`, relative to the largest logit (to 1 when all are
+smaller): float32 sums in another order, no more."""
 _GOLDEN_COUNT = 8
 _POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """Logits (picture, classes) that the served version must give: of the first baselines by this process, and of the golden request."""
+
+    of_baselines: np.ndarray
+    golden: GoldenRequest | None
 
 
 class Publishing:
@@ -59,10 +69,7 @@ class Publishing:
         InvalidInput
             At `name`, `bundle_path` or `idempotency_key`.
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidInput("name", "expected 1 to 63 lower-case letters, digits, '-' or '_'")
-        if not key:
-            raise InvalidInput("idempotency_key", "empty; expected the caller's name for this publication")
+        check_asked(name, key)
         return await self._run_to_end(
             self._publish_stored(name, bundle_path, expected_champion, Publication(key, caller))
         )
@@ -87,7 +94,7 @@ class Publishing:
             When the server does not answer, or answers otherwise than this process, or the audit log can't be written; the old
             champion stays.
         WrongState
-            When the server refuses the version; the old champion stays.
+            When the server refuses the version, or answers its golden request otherwise than `transformers` did; the old champion stays.
         """
         return await self._run_to_end(self._publish(name, folder, expected_champion, publication))
 
@@ -103,7 +110,7 @@ class Publishing:
     ) -> ServedVersion:
         with contextlib.ExitStack() as fetched:
             try:
-                folder = await _run_in_thread(fetched.enter_context, self._store.fetch(bundle_path))
+                folder = await run_in_thread(fetched.enter_context, self._store.fetch(bundle_path))
             except NotFound as error:
                 raise InvalidInput("bundle_path", f"no folder '{bundle_path}' in the artifact store") from error
             if not folder.is_dir():
@@ -114,8 +121,8 @@ class Publishing:
         self, name: str, folder: Path, expected_champion: int, publication: Publication
     ) -> ServedVersion:
         try:
-            bundle = await _run_in_thread(load_bundle, folder)
-            expected = await _run_in_thread(_answer_golden, bundle)
+            bundle = await run_in_thread(load_bundle, folder)
+            expected = await run_in_thread(_find_expected, bundle, folder)
         except InvalidInput as error:
             raise InvalidInput("bundle_path", error.description) from error
         async with self._repository.publishing(name, self._ready_timeout_s):
@@ -124,7 +131,7 @@ class Publishing:
             if done:
                 return done
             check_champion(name, champion, expected_champion)
-            await _run_in_thread(self._remove_unpublished, name)
+            await run_in_thread(self._remove_unpublished, name)
             return await self._serve(name, folder, bundle, expected, publication)
 
     def _find_publication(
@@ -142,21 +149,21 @@ class Publishing:
         return None
 
     async def _serve(
-        self, name: str, folder: Path, bundle: ModelBundle, expected: np.ndarray, publication: Publication
+        self, name: str, folder: Path, bundle: ModelBundle, expected: _Expected, publication: Publication
     ) -> ServedVersion:
         """Add, load, verify, announce, point; whatever stops it, cancellation too, leaves the champion and nothing above it."""
         try:
-            added = await _run_in_thread(
+            added = await run_in_thread(
                 self._repository.add_version, name, folder, publication.key, publication.repeats_version
             )
             await self._classifier.load(name)
             await self._wait_ready(added)
             await self._verify(added, bundle, expected)
             # Before the pointer moves: no version may be live of which no event tells. One too many is undone, one too few is lost.
-            await _run_in_thread(self._announcing.announce, added, publication)
+            await run_in_thread(self._announcing.announce, added, publication)
             self._repository.set_champion(name, added.version)
         except BaseException:
-            await _run_in_thread(self._remove_unpublished, name)
+            await run_in_thread(self._remove_unpublished, name)
             raise
         log.info("published", extra={"model": name, "version": added.version, "digest": added.digest})
         return added
@@ -182,12 +189,37 @@ class Publishing:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def _verify(self, added: ServedVersion, bundle: ModelBundle, expected: np.ndarray) -> None:
-        """The golden request: the baselines through the server, held against this process's `expected` logits."""
-        answers = await self._classifier.infer(added, bundle.baselines[:_GOLDEN_COUNT].numpy(), self._ready_timeout_s)
-        difference = float(np.abs(answers.logits - expected).max())
-        if not difference <= GOLDEN_TOLERANCE * max(1.0, float(np.abs(expected).max())):
-            raise Unavailable(f"the served version's logits differ by {difference:.2g} from the bundle's")
+    async def _verify(self, added: ServedVersion, bundle: ModelBundle, expected: _Expected) -> None:
+        """The baselines through the server, held against this process's logits, and the golden request against those of `transformers`."""
+        baselines = bundle.baselines[:_GOLDEN_COUNT].numpy()
+        answers = await self._classifier.infer(added, baselines, self._ready_timeout_s)
+        # Not "is more than": a logit that is no number differs too.
+        if not relative_difference(answers.logits, expected.of_baselines) <= GOLDEN_TOLERANCE:
+            told = tell_difference(answers.logits, expected.of_baselines)
+            raise Unavailable(f"the served version's logits differ from the bundle's: for its baselines {told}")
+        if expected.golden:
+            pixels = np.stack([added.preprocessor(picture) for picture in expected.golden.pictures])
+            answers = await self._classifier.infer(added, pixels, self._ready_timeout_s)
+            check_golden(answers.logits, expected.golden, "as served")
+
+
+def check_asked(name: str, key: str) -> None:
+    """Raise `InvalidInput` at a publication's `name` or `idempotency_key`."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput("name", "expected 1 to 63 lower-case letters, digits, '-' or '_'")
+    if not key:
+        raise InvalidInput("idempotency_key", "empty; expected the caller's name for this publication")
+
+
+def check_golden(logits: np.ndarray, golden: GoldenRequest, source: str) -> float:
+    """How far `logits` are from those of `transformers`, relative to the largest; `WrongState` when that is too far."""
+    difference = relative_difference(logits, golden.logits)
+    if not difference <= GOLDEN_TOLERANCE:
+        raise WrongState(
+            f"golden request: {source}, {tell_difference(logits, golden.logits)} by transformers: {difference:.2g} of the largest logit, "
+            f"at most {GOLDEN_TOLERANCE:g} is taken"
+        )
+    return difference
 
 
 def check_champion(name: str, champion: int, expected: int) -> None:
@@ -196,21 +228,33 @@ def check_champion(name: str, champion: int, expected: int) -> None:
         raise Conflict(f"expected_champion_version: the champion of '{name}' is version {champion}, not {expected}")
 
 
-def _answer_golden(bundle: ModelBundle) -> np.ndarray:
-    """Logits (picture, classes) of the first baselines."""
-    golden = bundle.baselines[:_GOLDEN_COUNT]
+def answer(bundle: ModelBundle, pixel_values: torch.Tensor) -> np.ndarray:
+    """The bundle's logits (picture, classes) in this process.
+
+    Raises
+    ------
+    InvalidInput
+        When the model does not take the pictures, or not one finite number comes of it per class.
+    """
     try:
         with torch.inference_mode():
-            logits = bundle.model(pixel_values=golden).logits
+            logits = bundle.model(pixel_values=pixel_values).logits
     except Exception as error:
         # Any architecture of transformers may stand here, and each has its own way of not taking a picture.
         raise InvalidInput("bundle", f"the model does not take its own baselines: {error}") from error
-    if logits.shape != (len(golden), len(bundle.labels)) or not logits.isfinite().all():
+    if logits.shape != (len(pixel_values), len(bundle.labels)) or not logits.isfinite().all():
         raise InvalidInput("bundle", "the model's answer to its own baselines is not one finite logit per class")
     return logits.numpy()
 
 
-async def _run_in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
+def _find_expected(bundle: ModelBundle, folder: Path) -> _Expected:
+    golden = read_golden(folder)
+    if golden and golden.logits.shape[1] != len(bundle.labels):
+        raise InvalidInput("bundle", f"{GOLDEN}: logits: expected one per class, got {golden.logits.shape}")
+    return _Expected(answer(bundle, bundle.baselines[:_GOLDEN_COUNT]), golden)
+
+
+async def run_in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
     """`function` in a thread. A thread can't be stopped: a cancellation waits for its end, so that no lock goes before."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
