@@ -17,9 +17,9 @@ class ReadRun:
     texts: str
 
 
-def read_tensorboard(folder: Path, model_name: str, job_id: str) -> ReadRun:
+def read_tensorboard(folder: str | Path, model_name: str, job_id: str) -> ReadRun:
     """The run in `folder`; nothing where there is none."""
-    events = EventAccumulator(str(folder / model_name / job_id), size_guidance={"scalars": 0, "tensors": 0})
+    events = EventAccumulator(str(Path(folder) / model_name / job_id), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
     tags = events.Tags()
     curves = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in tags["scalars"]}
