@@ -124,6 +124,7 @@ def run_worker(settings: TrainerSettings) -> None:
         settings.training_timeout_s,
         settings.checkpoint_interval_s,
         stopping,
+        settings.training_processes,
     )
     completing = parts.completing()
     register_tasks(

@@ -35,7 +35,9 @@ class TrainerSettings(ServiceSettings):
     worker_threads: int = 2
     """Messages that a worker handles at once: one job's step, and critiques that come in meanwhile."""
     training_threads: int = 1
-    """Threads of the training process."""
+    """Threads of a training process."""
+    training_processes: int = Field(default=1, ge=1, le=32)
+    """Processes that share a training, each with its part of every batch; 32 is how many critiqued pictures a batch has."""
     training_timeout_s: float = 5 * 3600.0
     """Longest time for one training, seconds; less than the broker's visibility timeout of 6 hours."""
     checkpoint_interval_s: float = 60.0

@@ -3,16 +3,18 @@
 Run by the worker: python -m services.trainer.training_process --store ROOT --data DIR --job ID. Prints JSON lines: `progress` and `numbers`
 for curves while it works, then `metrics`; or `error` when the input does not allow it, `unavailable` when another try may do better, `bug` with the stack on
 standard error. It writes checkpoints and goes on from the job's newest; on SIGTERM it ends after its step with a checkpoint and prints `stopped`.
-When its worker dies it ends so as well, for another worker will take the job.
+When its worker dies it ends so as well, for another worker will take the job. Under torch's launcher (`training_group`, or torchrun) it is one of a team.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import hashlib
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -20,7 +22,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file
+from torch import distributed
 
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.code_version import code_version
@@ -43,6 +46,7 @@ from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.adapters.checkpoints import Checkpoints, digest_inputs
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.job_record import JobRecord, bundle_path
+from services.trainer.adapters.process_group import join_group
 from services.trainer.domain.alignment import Alignment, Checkpoint, NothingToSwap, align, steps_for
 from services.trainer.domain.evidence import compare_reliance
 from services.trainer.domain.fine_tuning import Recipe
@@ -51,15 +55,19 @@ from services.trainer.domain.job import AlignmentRequest, Job
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.selection import digest_data, split_rows
+from services.trainer.domain.team import ALONE, Team, TeamLost
 from services.trainer.handlers.completing import EXPECTED
 from services.trainer.handlers.critiquing import HELD_OUT_PART, TRAIN_PART, find_chosen
 from services.trainer.handlers.training import METRICS
 from services.trainer.ports import Sample
 
+log = logging.getLogger(__name__)
+
 _LINEAGE = ("specification_digest", "critiques_digest", "data_digest", "code_version", "metrics_path")
 
 CHECKPOINT_INTERVAL_S = 60.0
 _PARENT_POLL_S = 1.0
+_PR_SET_PDEATHSIG = 1
 
 
 class ToldToStop(Exception):
@@ -85,10 +93,38 @@ def main() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
     try:
+        with _join_team() as team:
+            _train_and_tell(arguments, stopping, team)
+    except TeamLost as error:
+        # Whose fault it was is not known here: the launcher sees who died, and starts all anew.
+        log.warning("team lost", extra={"job_id": arguments.job, "cause": str(error)})
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def _join_team() -> Iterator[Team]:
+    """The team that a launcher has started this process for, or a team of one."""
+    if not distributed.is_torchelastic_launched():
+        yield ALONE
+        return
+    # The launcher gives each process a session of its own, so what ends the launcher's does not reach it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with join_group() as team:
+        yield team
+
+
+def _train_and_tell(arguments: argparse.Namespace, stopping: threading.Event, team: Team) -> None:
+    """Train, and print how it ended: the leading process what all come to, every process what it falls over. Raises: TeamLost."""
+    try:
         store, datasets = open_store(arguments.store), DatasetFolder(arguments.data)
-        _print({"metrics": train_job(store, datasets, arguments.job, arguments.checkpoint_interval_s, stopping)})
+        metrics = train_job(store, datasets, arguments.job, arguments.checkpoint_interval_s, stopping, team)
+        if team.leads:
+            _print({"metrics": metrics})
     except ToldToStop:
-        _print({"stopped": "training goes on from its checkpoint"})
+        if team.leads:
+            _print({"stopped": "training goes on from its checkpoint"})
+    except TeamLost:
+        raise
     except Unavailable as error:
         _print({"unavailable": error.message})
     except ServiceError as error:
@@ -113,16 +149,18 @@ def train_job(
     job_id: str,
     checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
     stopping: threading.Event | None = None,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Align, decide, write the challenger's bundle into the store; returns all numbers.
 
-    Goes on from the job's newest checkpoint and writes one every `checkpoint_interval_s` seconds.
+    Goes on from the job's newest checkpoint, whatever number of processes wrote it, and writes one every `checkpoint_interval_s` seconds. Of a team the
+    leading process alone writes and decides; what the others return says nothing.
 
     Raises: ToldToStop at the first step after `stopping` is set, when its checkpoint is written.
     """
     job = JobRecord(store).load(job_id)
     with store.fetch(bundle_path(job.request.model_name, job.request.model_digest)) as parent:
-        return _train(store, datasets, job, parent, checkpoint_interval_s, stopping or threading.Event())
+        return _train(store, datasets, job, parent, checkpoint_interval_s, stopping or threading.Event(), team)
 
 
 def _train(
@@ -132,6 +170,7 @@ def _train(
     parent: Path,
     checkpoint_interval_s: float,
     stopping: threading.Event,
+    team: Team,
 ) -> dict[str, Any]:
     """`train_job` with the bundle that the job starts from in the folder `parent`."""
     record, job_id = JobRecord(store), job.job_id
@@ -173,15 +212,18 @@ def _train(
             _print_progress,
             recipe=make_recipe(job.request),
             criteria=job.request.criteria,
-            resume=checkpoints.latest(),
-            on_checkpoint=_Keeper(checkpoints, checkpoint_interval_s, stopping),
+            resume=team.agree(checkpoints.latest),
+            on_checkpoint=_Keeper(checkpoints, checkpoint_interval_s, stopping, team),
             on_numbers=_print_numbers,
+            team=team,
         )
     except NothingToSwap:
         # The gate would have to refuse whatever came of the training, so it was spared.
         return metrics | _refuse(
             "no held-out picture has a spurious segment that could be moved to another class: nothing to measure by"
         )
+    if not team.leads:
+        return metrics
     decision = decide(result.before, result.chosen.evidence, job.request.criteria)
     by_verdict = {
         verdict.value: replace(held_out, masks=stack_masks(held_out_critiques, verdict, held_out.masks.shape[1:]))
@@ -200,17 +242,18 @@ def _train(
 
 
 class _Keeper:
-    """Writes a checkpoint when one is due, and a last one when the process is told to go."""
+    """Writes a checkpoint when one is due, and a last one when the process, or another of its team, is told to go."""
 
-    def __init__(self, checkpoints: Checkpoints, interval_s: float, stopping: threading.Event) -> None:
+    def __init__(self, checkpoints: Checkpoints, interval_s: float, stopping: threading.Event, team: Team) -> None:
         self._checkpoints = checkpoints
         self._interval_s = interval_s
         self._stopping = stopping
+        self._team = team
         self._due_at = time.monotonic() + interval_s
 
     def __call__(self, save: Callable[[], Checkpoint]) -> None:
-        is_last = self._stopping.is_set()
-        if is_last or time.monotonic() >= self._due_at:
+        is_last = self._team.is_any(self._stopping.is_set())
+        if self._team.leads and (is_last or time.monotonic() >= self._due_at):
             self._checkpoints.write(save())
             self._due_at = time.monotonic() + self._interval_s
         if is_last:

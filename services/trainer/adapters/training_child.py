@@ -25,7 +25,7 @@ _EXIT_S = 30.0
 
 
 class TrainingChild:
-    """Runs `python -m services.trainer.training_process`; it reports as JSON lines.
+    """Runs `python -m services.trainer.training_process`, or `training_group` for several processes; they report as JSON lines.
 
     Children are told to end once `stopping` is set, for the worker is told to go then; they write a checkpoint from which another goes on.
     """
@@ -38,9 +38,14 @@ class TrainingChild:
         timeout_s: float,
         checkpoint_interval_s: float,
         stopping: threading.Event,
+        process_count: int = 1,
     ) -> None:
-        self._arguments = ["--store", store_root, "--data", str(data_root), "--threads", str(threads)]
-        self._arguments += ["--checkpoint-interval-s", str(checkpoint_interval_s), "--parent", str(os.getpid())]
+        module = "training_process" if process_count == 1 else "training_group"
+        self._command = [sys.executable, "-m", f"services.trainer.{module}"]
+        if process_count > 1:
+            self._command += ["--processes", str(process_count)]
+        self._command += ["--store", store_root, "--data", str(data_root), "--threads", str(threads)]
+        self._command += ["--checkpoint-interval-s", str(checkpoint_interval_s), "--parent", str(os.getpid())]
         self._timeout_s = timeout_s
         self._stopping = stopping
 
@@ -68,8 +73,7 @@ class TrainingChild:
         RuntimeError
             When the child fell over a bug; its stack is in this process's standard error.
         """
-        command = [sys.executable, "-m", "services.trainer.training_process", *self._arguments, "--job", job.job_id]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen([*self._command, "--job", job.job_id], stdout=subprocess.PIPE, text=True)
         try:
             return self._follow(child, on_progress, is_wanted, on_numbers)
         finally:

@@ -107,7 +107,7 @@ def align(
     Before each step `on_checkpoint` is given what makes a checkpoint when it is called, which copies weights; what it raises ends the search. From `resume`, a
     checkpoint of the same inputs, the search goes on to the same weights, bit for bit on the same machine with as many threads.
 
-    In a `team` all processes fine-tune, and the leading one measures for all, so that no two can choose differently.
+    In a `team` all processes fine-tune, and the leading one measures for all, so that no two can choose differently, and tells.
 
     Source: LVLM-VA (arXiv 2512.21985) raises λ until accuracy on data like the training data falls; differs: the accuracy of such data
     rewards the shortcut, so it is only a floor here, and the swap decides (docs/decisions.md).
@@ -209,7 +209,8 @@ class _Runs:
         for snapshot in self._fine_tune(
             setting, step_count=step_count, resume=resume, offer=self._offer, on_losses=on_losses
         ):
-            self._on_step(self._done + snapshot.step, total, snapshot.loss)
+            if self._team.leads:
+                self._on_step(self._done + snapshot.step, total, snapshot.loss)
             yield snapshot
         self._done += step_count
 
@@ -238,7 +239,8 @@ class _Runs:
         self._tell("step", self._done + losses.step, numbers)
 
     def _tell(self, group: str, step: int, numbers: Mapping[str, float]) -> None:
-        self._on_numbers(step, {f"{group}/{name}": value for name, value in numbers.items()})
+        if self._team.leads:
+            self._on_numbers(step, {f"{group}/{name}": value for name, value in numbers.items()})
 
 
 def _load_kept(start: PreTrainedModel, trial: Trial, weights: dict[str, torch.Tensor]) -> tuple[Trial, PreTrainedModel]:

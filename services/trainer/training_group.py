@@ -1,0 +1,83 @@
+"""Training as several processes: the same training process as often as asked for, under torch's elastic launcher.
+
+Run by the worker in the training process's place: python -m services.trainer.training_group --processes N, and the rest as there. The processes are a
+team (`domain/team`); the leading one prints the lines that a training process prints, and each may print what it fell over. When one dies the others are ended and
+all start anew from the job's last checkpoint, twice at most; then this process ends as the one did that died. On SIGTERM, or when its worker has died,
+it has them end with a checkpoint. When it is killed the system kills them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from typing import NoReturn
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from services.common.runtime.logging import set_up_logging
+
+RESTART_COUNT = 2
+_RENDEZVOUS_S = 60
+_PARENT_POLL_S = 1.0
+
+
+def main() -> None:
+    """Run the processes until all have ended."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--processes", type=int, required=True)
+    parser.add_argument("--parent", type=int, default=os.getppid())
+    arguments, training = parser.parse_known_args()
+    set_up_logging()
+    threading.Thread(target=_stop_with_parent, args=(arguments.parent,), daemon=True, name="parent").start()
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=arguments.processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        rdzv_configs={"timeout": _RENDEZVOUS_S},
+        # The host's name need not be known to itself.
+        local_addr="localhost",
+        max_restarts=RESTART_COUNT,
+        logs_specs=DefaultLogsSpecs(os.devnull),
+    )
+    command = ["-m", "services.trainer.training_process", *training, "--parent", str(os.getpid())]
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except SignalException as error:
+        _die_of(error.sigval)
+    except ChildFailedError as error:
+        _end_as([failure.exitcode for failure in error.failures.values()])
+
+
+def _stop_with_parent(parent: int) -> None:
+    """Tell this process to go when the process `parent` has ended."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_as(statuses: list[int]) -> NoReturn:
+    """End like the process that the others were ended for: those have the launcher's SIGTERM, or lost their connection to it."""
+    signals = {-status for status in statuses if status < 0}
+    for number in signals - {signal.SIGTERM}:
+        _die_of(signal.Signals(number))
+    sys.exit(max(statuses, default=1) if max(statuses, default=1) > 0 else 1)
+
+
+def _die_of(number: signal.Signals) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    raise SystemExit(1)  # where the signal is held back
+
+
+if __name__ == "__main__":
+    main()
