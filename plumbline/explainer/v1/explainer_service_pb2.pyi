@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from plumbline.common.v1 import vision_pb2 as _vision_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -14,10 +17,18 @@ class AttributionMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTRIBUTION_METHOD_DEEP_LIFT_SHAP: _ClassVar[AttributionMethod]
     ATTRIBUTION_METHOD_INTEGRATED_GRADIENTS: _ClassVar[AttributionMethod]
     ATTRIBUTION_METHOD_INPUT_X_GRADIENT: _ClassVar[AttributionMethod]
+    ATTRIBUTION_METHOD_SMOOTH_GRAD: _ClassVar[AttributionMethod]
+    ATTRIBUTION_METHOD_GRAD_CAM: _ClassVar[AttributionMethod]
+    ATTRIBUTION_METHOD_LAYER_CAM: _ClassVar[AttributionMethod]
+    ATTRIBUTION_METHOD_OCCLUSION: _ClassVar[AttributionMethod]
 ATTRIBUTION_METHOD_UNSPECIFIED: AttributionMethod
 ATTRIBUTION_METHOD_DEEP_LIFT_SHAP: AttributionMethod
 ATTRIBUTION_METHOD_INTEGRATED_GRADIENTS: AttributionMethod
 ATTRIBUTION_METHOD_INPUT_X_GRADIENT: AttributionMethod
+ATTRIBUTION_METHOD_SMOOTH_GRAD: AttributionMethod
+ATTRIBUTION_METHOD_GRAD_CAM: AttributionMethod
+ATTRIBUTION_METHOD_LAYER_CAM: AttributionMethod
+ATTRIBUTION_METHOD_OCCLUSION: AttributionMethod
 
 class PredictRequest(_message.Message):
     __slots__ = ("model", "images")
@@ -44,23 +55,37 @@ class SegmentationOptions(_message.Message):
     def __init__(self, max_segments: _Optional[int] = ..., kept_evidence: _Optional[float] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "images", "target_label", "method", "segmentation", "with_overlay")
+    __slots__ = ("model", "images", "target_label", "method", "segmentation", "with_overlay", "contrast_label", "with_faithfulness")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
     WITH_OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_LABEL_FIELD_NUMBER: _ClassVar[int]
+    WITH_FAITHFULNESS_FIELD_NUMBER: _ClassVar[int]
     model: _vision_pb2.ModelVersion
     images: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Image]
     target_label: str
     method: AttributionMethod
     segmentation: SegmentationOptions
     with_overlay: bool
-    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., target_label: _Optional[str] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ..., with_overlay: _Optional[bool] = ...) -> None: ...
+    contrast_label: str
+    with_faithfulness: bool
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., target_label: _Optional[str] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ..., with_overlay: _Optional[bool] = ..., contrast_label: _Optional[str] = ..., with_faithfulness: _Optional[bool] = ...) -> None: ...
+
+class Faithfulness(_message.Message):
+    __slots__ = ("deletion_auc", "insertion_auc", "steps")
+    DELETION_AUC_FIELD_NUMBER: _ClassVar[int]
+    INSERTION_AUC_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    deletion_auc: float
+    insertion_auc: float
+    steps: int
+    def __init__(self, deletion_auc: _Optional[float] = ..., insertion_auc: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("image_id", "image_digest", "prediction", "target_label", "attribution", "segments", "completeness_delta", "overlay_png")
+    __slots__ = ("image_id", "image_digest", "prediction", "target_label", "attribution", "segments", "completeness_delta", "overlay_png", "contrast_label", "faithfulness")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +94,8 @@ class Explanation(_message.Message):
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     COMPLETENESS_DELTA_FIELD_NUMBER: _ClassVar[int]
     OVERLAY_PNG_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_LABEL_FIELD_NUMBER: _ClassVar[int]
+    FAITHFULNESS_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     image_digest: str
     prediction: _vision_pb2.Prediction
@@ -77,7 +104,9 @@ class Explanation(_message.Message):
     segments: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Segment]
     completeness_delta: float
     overlay_png: bytes
-    def __init__(self, image_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., prediction: _Optional[_Union[_vision_pb2.Prediction, _Mapping]] = ..., target_label: _Optional[str] = ..., attribution: _Optional[_Union[_vision_pb2.Tensor, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[_vision_pb2.Segment, _Mapping]]] = ..., completeness_delta: _Optional[float] = ..., overlay_png: _Optional[bytes] = ...) -> None: ...
+    contrast_label: str
+    faithfulness: Faithfulness
+    def __init__(self, image_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., prediction: _Optional[_Union[_vision_pb2.Prediction, _Mapping]] = ..., target_label: _Optional[str] = ..., attribution: _Optional[_Union[_vision_pb2.Tensor, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[_vision_pb2.Segment, _Mapping]]] = ..., completeness_delta: _Optional[float] = ..., overlay_png: _Optional[bytes] = ..., contrast_label: _Optional[str] = ..., faithfulness: _Optional[_Union[Faithfulness, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("model", "explanations", "method", "method_parameters_json", "segmentation")
@@ -100,20 +129,24 @@ class ListModelsRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ServedModel(_message.Message):
-    __slots__ = ("model", "is_champion", "is_ready", "labels", "provenance_json", "repeats_version")
+    __slots__ = ("model", "is_champion", "is_ready", "labels", "provenance_json", "repeats_version", "is_shadow", "as_shadow")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IS_CHAMPION_FIELD_NUMBER: _ClassVar[int]
     IS_READY_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_JSON_FIELD_NUMBER: _ClassVar[int]
     REPEATS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IS_SHADOW_FIELD_NUMBER: _ClassVar[int]
+    AS_SHADOW_FIELD_NUMBER: _ClassVar[int]
     model: _vision_pb2.ModelVersion
     is_champion: bool
     is_ready: bool
     labels: _containers.RepeatedScalarFieldContainer[str]
     provenance_json: str
     repeats_version: int
-    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., is_champion: _Optional[bool] = ..., is_ready: _Optional[bool] = ..., labels: _Optional[_Iterable[str]] = ..., provenance_json: _Optional[str] = ..., repeats_version: _Optional[int] = ...) -> None: ...
+    is_shadow: bool
+    as_shadow: bool
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., is_champion: _Optional[bool] = ..., is_ready: _Optional[bool] = ..., labels: _Optional[_Iterable[str]] = ..., provenance_json: _Optional[str] = ..., repeats_version: _Optional[int] = ..., is_shadow: _Optional[bool] = ..., as_shadow: _Optional[bool] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)
@@ -122,16 +155,18 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ...) -> None: ...
 
 class PublishModelRequest(_message.Message):
-    __slots__ = ("name", "bundle_path", "expected_champion_version", "idempotency_key")
+    __slots__ = ("name", "bundle_path", "expected_champion_version", "idempotency_key", "as_shadow")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_PATH_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    AS_SHADOW_FIELD_NUMBER: _ClassVar[int]
     name: str
     bundle_path: str
     expected_champion_version: int
     idempotency_key: str
-    def __init__(self, name: _Optional[str] = ..., bundle_path: _Optional[str] = ..., expected_champion_version: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    as_shadow: bool
+    def __init__(self, name: _Optional[str] = ..., bundle_path: _Optional[str] = ..., expected_champion_version: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., as_shadow: _Optional[bool] = ...) -> None: ...
 
 class PublishModelResponse(_message.Message):
     __slots__ = ("model",)
@@ -208,3 +243,51 @@ class RollBackModelResponse(_message.Message):
     model: _vision_pb2.ModelVersion
     repeats_version: int
     def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., repeats_version: _Optional[int] = ...) -> None: ...
+
+class SetShadowRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class SetShadowResponse(_message.Message):
+    __slots__ = ("shadow",)
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    shadow: _vision_pb2.ModelVersion
+    def __init__(self, shadow: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ...) -> None: ...
+
+class GetShadowRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetShadowResponse(_message.Message):
+    __slots__ = ("shadow", "champion_version", "shadow_version", "since", "picture_count", "agreement", "mean_difference", "labels", "confusion", "failed_count", "dropped_count", "share")
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CONFUSION_FIELD_NUMBER: _ClassVar[int]
+    FAILED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    shadow: _vision_pb2.ModelVersion
+    champion_version: int
+    shadow_version: int
+    since: _timestamp_pb2.Timestamp
+    picture_count: int
+    agreement: float
+    mean_difference: float
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    confusion: _containers.RepeatedScalarFieldContainer[int]
+    failed_count: int
+    dropped_count: int
+    share: float
+    def __init__(self, shadow: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., champion_version: _Optional[int] = ..., shadow_version: _Optional[int] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., picture_count: _Optional[int] = ..., agreement: _Optional[float] = ..., mean_difference: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ..., confusion: _Optional[_Iterable[int]] = ..., failed_count: _Optional[int] = ..., dropped_count: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...

@@ -65,6 +65,16 @@ class ExplainerServiceStub:
                 request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelRequest.SerializeToString,
                 response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelResponse.FromString,
                 _registered_method=True)
+        self.SetShadow = channel.unary_unary(
+                '/plumbline.explainer.v1.ExplainerService/SetShadow',
+                request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.SetShadowRequest.SerializeToString,
+                response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.SetShadowResponse.FromString,
+                _registered_method=True)
+        self.GetShadow = channel.unary_unary(
+                '/plumbline.explainer.v1.ExplainerService/GetShadow',
+                request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.GetShadowRequest.SerializeToString,
+                response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.GetShadowResponse.FromString,
+                _registered_method=True)
 
 
 class ExplainerServiceServicer:
@@ -114,6 +124,20 @@ class ExplainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetShadow(self, request, context):
+        """Lets a version that is not the champion answer a share of the champion's requests too, unseen by their callers; or ends that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetShadow(self, request, context):
+        """Tells how the shadow version's answers compare with the champion's, as this process has seen them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExplainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +170,16 @@ def add_ExplainerServiceServicer_to_server(servicer, server):
                     servicer.RollBackModel,
                     request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelRequest.FromString,
                     response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelResponse.SerializeToString,
+            ),
+            'SetShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetShadow,
+                    request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.SetShadowRequest.FromString,
+                    response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.SetShadowResponse.SerializeToString,
+            ),
+            'GetShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetShadow,
+                    request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.GetShadowRequest.FromString,
+                    response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.GetShadowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,6 +345,60 @@ class ExplainerService:
             '/plumbline.explainer.v1.ExplainerService/RollBackModel',
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelRequest.SerializeToString,
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.RollBackModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.explainer.v1.ExplainerService/SetShadow',
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.SetShadowRequest.SerializeToString,
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.SetShadowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.explainer.v1.ExplainerService/GetShadow',
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.GetShadowRequest.SerializeToString,
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.GetShadowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,6 +25,8 @@ class AuditAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AUDIT_ACTION_MODEL_FOUND_LIVE: _ClassVar[AuditAction]
     AUDIT_ACTION_PUBLICATION_UNDONE: _ClassVar[AuditAction]
     AUDIT_ACTION_JOB_REVIEWED: _ClassVar[AuditAction]
+    AUDIT_ACTION_SHADOW_SET: _ClassVar[AuditAction]
+    AUDIT_ACTION_SHADOW_ENDED: _ClassVar[AuditAction]
 
 class AuditFaultKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -44,6 +46,8 @@ AUDIT_ACTION_MODEL_ROLLED_BACK: AuditAction
 AUDIT_ACTION_MODEL_FOUND_LIVE: AuditAction
 AUDIT_ACTION_PUBLICATION_UNDONE: AuditAction
 AUDIT_ACTION_JOB_REVIEWED: AuditAction
+AUDIT_ACTION_SHADOW_SET: AuditAction
+AUDIT_ACTION_SHADOW_ENDED: AuditAction
 AUDIT_FAULT_KIND_UNSPECIFIED: AuditFaultKind
 AUDIT_FAULT_KIND_MISSING: AuditFaultKind
 AUDIT_FAULT_KIND_CHANGED: AuditFaultKind

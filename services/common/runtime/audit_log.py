@@ -47,6 +47,9 @@ class AuditAction(StrEnum):
     """A champion of which no event told: it was published before there was a log, or its pointer was moved by hand."""
     PUBLICATION_UNDONE = "PUBLICATION_UNDONE"
     """The version was announced and never became the champion."""
+    SHADOW_SET = "SHADOW_SET"
+    """The version answers a share of the champion's requests, unseen by their callers."""
+    SHADOW_ENDED = "SHADOW_ENDED"
 
 
 class Lineage(BaseModel):
