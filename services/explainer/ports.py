@@ -38,12 +38,24 @@ class Publication:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What to attribute, by which method: the evidence for class `target` (-1: the predicted one), against `contrast` (-1: none)."""
+
+    method: str
+    target: int = -1
+    contrast: int = -1
+    with_faithfulness: bool = False
+
+
+@dataclass(frozen=True)
 class Inference:
-    """Answers to a batch: logits (batch, classes); maps (batch, height, width) and deltas (batch,) when asked for."""
+    """Answers to a batch: logits (batch, classes); when asked for, maps (batch, height, width), completeness deltas (batch,) and
+    faithfulness (batch, 2), the areas of deletion and of insertion."""
 
     logits: np.ndarray
-    maps: np.ndarray | None
-    completeness_deltas: np.ndarray | None
+    maps: np.ndarray | None = None
+    completeness_deltas: np.ndarray | None = None
+    faithfulness: np.ndarray | None = None
 
 
 class Classifier(Protocol):
@@ -54,12 +66,16 @@ class Classifier(Protocol):
         served: ServedVersion,
         pixel_values: np.ndarray,
         timeout_s: float,
-        target: int = -1,
-        method: str | None = None,
+        question: Question | None = None,
     ) -> Inference:
-        """Logits, and maps of `target` (-1: the predicted class) when `method` is given.
+        """Logits, and maps when there is a `question`.
 
         Shapes: pixel_values (batch, channels, height, width) float32, any batch size.
+
+        Raises
+        ------
+        InvalidInput
+            At `method`, when the model's architecture lacks what the method reads.
         """
 
     async def is_ready(self, name: str, version: int) -> bool:

@@ -25,7 +25,7 @@ from services.common.vision.model_bundle import load_bundle
 from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.explainer.adapters.triton_classifier import TritonClassifier
 from services.explainer.adapters.triton_repository import TritonRepository
-from services.explainer.ports import Inference
+from services.explainer.ports import Inference, Question
 from tests.conftest import Served, png
 
 LOGIT_TOLERANCE = 1e-4  # float32 sums in another order
@@ -67,17 +67,6 @@ def test_explanation_does_not_depend_on_its_company(served):
     assert [s.mask.counts for s in alone.segments] == [s.mask.counts for s in together.segments]
 
 
-@pytest.mark.parametrize("method", [name for name in pb.AttributionMethod.keys() if "UNSPECIFIED" not in name])  # noqa: SIM118
-def test_every_method_of_the_proto_answers_and_names_itself(served, method):
-    request = pb.ExplainRequest(
-        model={"name": served.name}, images=[{"data": served.pictures[0][1]}], method=method, target_label="3"
-    )
-    with grpc.insecure_channel(served.layout.explainer) as channel:
-        reply = rpc.ExplainerServiceStub(channel).Explain(request, timeout=30)
-    assert pb.AttributionMethod.Name(reply.method) == method
-    assert reply.explanations[0].target_label == "3"
-
-
 def test_picture_of_another_size_keeps_its_own_pixels_and_the_maps_sum(served):
     wide = png(np.kron(decode_image(served.pictures[0][1], ImageLimits(), ""), np.ones((2, 4), np.uint8)))
     explanation = served.client.explain(served.name, [("wide", wide)])[1][0]
@@ -91,8 +80,8 @@ async def test_attribution_that_fails_fails_only_who_asked_for_it(served):
     classifier = TritonClassifier(served.layout.triton, 30)
     try:
         # The long one lets the others queue up behind it, so that Triton puts them into one batch.
-        long = classifier.infer(version, pixels, 30, 0, "INTEGRATED_GRADIENTS")
-        failing = classifier.infer(version, pixels[:1], 30, 99, "DEEP_LIFT_SHAP")
+        long = classifier.infer(version, pixels, 30, Question("OCCLUSION", 0))
+        failing = classifier.infer(version, pixels[:1], 30, Question("DEEP_LIFT_SHAP", 99))
         predicts = [classifier.infer(version, pixels[:1], 30) for _ in range(8)]
         answers = await asyncio.gather(long, failing, *predicts, return_exceptions=True)
     finally:

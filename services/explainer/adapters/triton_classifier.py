@@ -8,8 +8,15 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from services.common.runtime.errors import DeadlineExceeded, Overloaded, Unavailable, Unsupported, WrongState
-from services.explainer.ports import Inference, ServedVersion
+from services.common.runtime.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    Unavailable,
+    Unsupported,
+    WrongState,
+)
+from services.explainer.ports import Inference, Question, ServedVersion
 from services.explainer.triton import tensors
 
 _READY_TIMEOUT_S = 2.0
@@ -37,13 +44,12 @@ class TritonClassifier:
         served: ServedVersion,
         pixel_values: np.ndarray,
         timeout_s: float,
-        target: int = -1,
-        method: str | None = None,
+        question: Question | None = None,
     ) -> Inference:
         """See the port. Batches over Triton's cap are sent in pieces, side by side."""
         pieces = [
             asyncio.create_task(
-                self._infer_piece(served, pixel_values[start : start + tensors.MAX_BATCH], timeout_s, target, method)
+                self._infer_piece(served, pixel_values[start : start + tensors.MAX_BATCH], timeout_s, question)
             )
             for start in range(0, len(pixel_values), tensors.MAX_BATCH)
         ]
@@ -53,8 +59,15 @@ class TritonClassifier:
             # When one piece fails, the others would go on computing answers that nobody takes.
             for piece in pieces:
                 piece.cancel()
-        columns = [np.concatenate(column) for column in zip(*answers, strict=True)]
-        return Inference(columns[0], columns[1], columns[2][:, 0]) if method else Inference(columns[0], None, None)
+        found = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        if question is None:
+            return Inference(found[tensors.LOGITS])
+        return Inference(
+            found[tensors.LOGITS],
+            found[tensors.ATTRIBUTION],
+            found[tensors.DELTA][:, 0],
+            found.get(tensors.FAITHFULNESS),
+        )
 
     async def is_ready(self, name: str, version: int) -> bool:
         """See the port."""
@@ -83,16 +96,21 @@ class TritonClassifier:
         await self._client.close()
 
     async def _infer_piece(
-        self, served: ServedVersion, pixel_values: np.ndarray, timeout_s: float, target: int, method: str | None
-    ) -> list[np.ndarray]:
-        count = len(pixel_values)
-        code = tensors.METHOD_NAMES.index(method) if method else 0
+        self, served: ServedVersion, pixel_values: np.ndarray, timeout_s: float, question: Question | None
+    ) -> dict[str, np.ndarray]:
+        numbers, names = {tensors.TARGET: -1, tensors.METHOD: 0}, [tensors.LOGITS]
+        if question:
+            numbers = {tensors.TARGET: question.target, tensors.METHOD: tensors.METHOD_NAMES.index(question.method)}
+            numbers |= {tensors.CONTRAST: question.contrast} if question.contrast >= 0 else {}
+            names += [tensors.ATTRIBUTION, tensors.DELTA]
+            names += [tensors.FAITHFULNESS] if question.with_faithfulness else []
         inputs = [
             _input(tensors.PIXEL_VALUES, np.ascontiguousarray(pixel_values, dtype=np.float32), "FP32"),
-            _input(tensors.TARGET, np.full((count, 1), target, dtype=np.int64), "INT64"),
-            _input(tensors.METHOD, np.full((count, 1), code, dtype=np.int64), "INT64"),
+            *(
+                _input(name, np.full((len(pixel_values), 1), number, dtype=np.int64), "INT64")
+                for name, number in numbers.items()
+            ),
         ]
-        names = [tensors.LOGITS, *((tensors.ATTRIBUTION, tensors.DELTA) if method else ())]
         try:
             result = await self._client.infer(
                 served.name,
@@ -104,7 +122,7 @@ class TritonClassifier:
             )
         except InferenceServerException as error:
             raise _translate(error, f"{served.name} version {served.version}") from error
-        return [result.as_numpy(name) for name in names]
+        return {name: result.as_numpy(name) for name in names}
 
 
 def _input(name: str, values: np.ndarray, dtype: str) -> triton.InferInput:
@@ -118,6 +136,8 @@ def _translate(error: InferenceServerException, what: str) -> Exception:
     status, message = str(error.status()), error.message() or ""
     if "DEADLINE_EXCEEDED" in status or "timed out" in message.lower() or "timeout expired" in message.lower():
         return DeadlineExceeded(f"Triton did not answer in time: {what}")
+    if tensors.UNFIT in message:
+        return InvalidInput("method", message.partition(tensors.UNFIT)[2])
     if "maximum queue size" in message:
         return Overloaded(f"Triton's queue is full: {what}")
     if "UNIMPLEMENTED" in status:

@@ -1,13 +1,13 @@
 """The `ModelRepository` port on a folder that Triton loads from.
 
-    <root>/<name>/config.pbtxt              written once
+    <root>/<name>/config.pbtxt              written once, and again by a release that asks more of a model
     <root>/<name>/champion.json             the version that requests without one reach
     <root>/<name>/<version>/model.py        two lines, see `triton.backend`
     <root>/<name>/<version>/bundle/         the model bundle
     <root>/<name>/<version>/publication.json  who made it: the publication's key, the bundle's digest, and the version that a rollback repeats
     <root>/.<name>.highest.json             the highest number that a version ever had
 
-Everything but the pointer and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
+Everything but the pointer, the configuration and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
 processes keep what they read of a version.
 """
 
@@ -56,6 +56,21 @@ class TritonRepository:
             if not folder.name.startswith(".") and (folder / _CONFIG).is_file()
         )
 
+    def renew_configs(self) -> None:
+        """Write those configurations anew that an earlier release wrote otherwise. Where a model runs stays as it is.
+
+        A Triton that has such a model loaded goes on with the old one until it is started again, which a new release needs anyway.
+        """
+        for name in self.names():
+            config = self._root / name / _CONFIG
+            written, versions = config.read_text(), self.versions(name)
+            if not versions:
+                continue
+            renewed = _render_config(versions[-1], "KIND_GPU" in written)
+            if renewed != written:
+                log.info("configuration renewed", extra={"model": name})
+                self._replace(config, renewed)
+
     def numbers(self, name: str) -> list[int]:
         """See the port."""
         folder = self._root / name
@@ -89,7 +104,7 @@ class TritonRepository:
 
     def set_champion(self, name: str, version: int) -> None:
         """See the port."""
-        self._replace(self._root / name / _CHAMPION, {"version": version})
+        self._replace(self._root / name / _CHAMPION, json.dumps({"version": version}))
 
     def highest(self, name: str) -> int:
         """See the port."""
@@ -127,7 +142,7 @@ class TritonRepository:
                 _check_same_interface(versions[-1], fresh)
             elif not self.numbers(name):
                 folder.mkdir(parents=True, exist_ok=True)
-                self._write_config(folder, fresh)
+                (folder / _CONFIG).write_text(_render_config(fresh, self._is_gpu))
             aside.replace(folder / str(number))
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -163,17 +178,18 @@ class TritonRepository:
     def _take_number(self, name: str) -> int:
         """A number that no version of the model ever had, the removed ones counted."""
         number = self.highest(name) + 1
-        self._replace(self._root / _HIGHEST.format(name=name), {"version": number})
+        self._replace(self._root / _HIGHEST.format(name=name), json.dumps({"version": number}))
         return number
 
-    def _replace(self, path: Path, content: dict[str, int]) -> None:
+    def _replace(self, path: Path, content: str) -> None:
         aside = self._root / f".replacing-{uuid.uuid4().hex}"
-        aside.write_text(json.dumps(content))
+        aside.write_text(content)
         aside.replace(path)
 
-    def _write_config(self, folder: Path, version: ServedVersion) -> None:
-        shape = (version.preprocessor.channels, version.preprocessor.height_px, version.preprocessor.width_px)
-        (folder / _CONFIG).write_text(tensors.render_config(version.name, shape, len(version.labels), self._is_gpu))
+
+def _render_config(version: ServedVersion, is_gpu: bool) -> str:
+    shape = (version.preprocessor.channels, version.preprocessor.height_px, version.preprocessor.width_px)
+    return tensors.render_config(version.name, shape, len(version.labels), is_gpu)
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from services.explainer.domain.overlay import draw_overlay
 from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
 from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.versions import find_version
-from services.explainer.ports import Classifier, ModelRepository, ServedVersion
+from services.explainer.ports import Classifier, Inference, ModelRepository, Question, ServedVersion
 
 SEGMENTATION_SHARE_PX = 32 * 28 * 28
 """Pixels segmented in one go: bounds memory, and lets other calls in between."""
@@ -32,23 +33,34 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """What to explain and how; an empty target means the predicted class."""
+    """What to explain and how; an empty target means the predicted class, an empty contrast none."""
 
     target_label: str = ""
+    contrast_label: str = ""
     method: str = DEFAULT_METHOD
     segmentation: SegmentationOptions = field(default_factory=SegmentationOptions)
     with_overlay: bool = False
+    with_faithfulness: bool = False
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Areas under the curves of deletion and insertion, each 0 to 1."""
+
+    deletion_auc: float
+    insertion_auc: float
 
 
 @dataclass(frozen=True)
 class PictureExplanation:
-    """`attribution` (height, width) float32 and the masks are in the pixels of the submitted picture."""
+    """`attribution` (height, width) float32 and the masks are in the pixels of the submitted picture; `faithfulness` when asked for."""
 
     prediction: Prediction
     target_label: str
     attribution: np.ndarray
     segments: list[Segment]
     completeness_delta: float
+    faithfulness: Faithfulness | None
     overlay_png: bytes
 
 
@@ -88,25 +100,65 @@ class Explaining:
         Raises
         ------
         InvalidInput
-            At `target_label`, when the model has no such class.
+            At `target_label` or `contrast_label`, when the model has no such class or both are the same; at `method`, when it does not
+            go with the model's architecture.
         DeadlineExceeded
             When `budget` was spent before the last segment.
         """
         served = find_version(self._repository, name, version, digest)
-        if options.target_label and options.target_label not in served.labels:
-            raise InvalidInput("target_label", f"'{options.target_label}' is none of {', '.join(served.labels)}")
-        target = served.labels.index(options.target_label) if options.target_label else -1
+        question = _ask(options, served.labels)
         pixel_values = await asyncio.to_thread(_preprocess, served, pictures)
         remaining_s = budget.remaining_s("pictures preprocessed")
-        answers = await self._classifier.infer(served, pixel_values, remaining_s, target, options.method)
+        answers = await self._classifier.infer(served, pixel_values, remaining_s, question)
         predictions = _read_logits(served, answers.logits)
-        rows = list(zip(pictures, predictions, answers.maps, answers.completeness_deltas, strict=True))
+        _check_contrast(options, predictions)
+        rows = [_Row(*row) for row in zip(pictures, predictions, *_columns(answers), strict=True)]
         explanations: list[PictureExplanation] = []
         size = max(1, SEGMENTATION_SHARE_PX // answers.maps[0].size)
         for start in range(0, len(rows), size):
             budget.remaining_s(f"{start} of {len(rows)} pictures segmented")
             explanations += await asyncio.to_thread(_explain_pictures, options, rows[start : start + size], budget)
         return served, explanations
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A picture and what was found of it; `evidence` is the map at the size that the model takes."""
+
+    picture: np.ndarray
+    prediction: Prediction
+    evidence: np.ndarray
+    completeness_delta: float
+    faithfulness: Faithfulness | None
+
+
+def _columns(answers: Inference) -> list[Sequence[Any]]:
+    areas = answers.faithfulness
+    faithfulness = [None] * len(answers.maps) if areas is None else [Faithfulness(*row) for row in areas.tolist()]
+    return [answers.maps, answers.completeness_deltas.tolist(), faithfulness]
+
+
+def _ask(options: ExplainOptions, labels: Sequence[str]) -> Question:
+    places = {"": -1} | {label: place for place, label in enumerate(labels)}
+    for name, label in (("target_label", options.target_label), ("contrast_label", options.contrast_label)):
+        if label not in places:
+            raise InvalidInput(name, f"'{label}' is none of {', '.join(labels)}")
+    target, contrast = places[options.target_label], places[options.contrast_label]
+    if contrast == target >= 0:
+        raise InvalidInput("contrast_label", f"'{options.contrast_label}' is the target; expected another class")
+    return Question(options.method, target, contrast, options.with_faithfulness)
+
+
+def _check_contrast(options: ExplainOptions, predictions: Sequence[Prediction]) -> None:
+    """Where the target is the predicted class, it may turn out to be the contrast."""
+    if options.target_label or not options.contrast_label:
+        return
+    for index, prediction in enumerate(predictions):
+        if prediction.label == options.contrast_label:
+            raise InvalidInput(
+                "contrast_label",
+                f"'{prediction.label}' is what the model says of images[{index}]; expected another class, or a target_label",
+            )
 
 
 def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -119,33 +171,26 @@ def _read_logits(served: ServedVersion, logits: np.ndarray) -> list[Prediction]:
     return [Prediction(served.labels[int(row.argmax())], tuple(row.tolist())) for row in probabilities]
 
 
-def _explain_pictures(
-    options: ExplainOptions, rows: Sequence[tuple[np.ndarray, Prediction, np.ndarray, float]], budget: Budget
-) -> list[PictureExplanation]:
-    """The explanations of `rows`: picture, prediction, map, completeness. The maps are segmented together."""
-    segments = segment_maps(np.stack([evidence for _, _, evidence, _ in rows]), options.segmentation)
+def _explain_pictures(options: ExplainOptions, rows: Sequence[_Row], budget: Budget) -> list[PictureExplanation]:
+    """The explanations of `rows`, whose maps are segmented together."""
+    segments = segment_maps(np.stack([row.evidence for row in rows]), options.segmentation)
     explanations = []
-    for (picture, prediction, evidence, delta), pieces in zip(rows, segments, strict=True):
+    for row, pieces in zip(rows, segments, strict=True):
         budget.remaining_s("maps segmented, not yet brought to the pictures' sizes")
-        explanations.append(_explain_picture(options, picture, prediction, evidence, pieces, delta))
+        explanations.append(_explain_picture(options, row, pieces))
     return explanations
 
 
-def _explain_picture(
-    options: ExplainOptions,
-    picture: np.ndarray,
-    prediction: Prediction,
-    evidence: np.ndarray,
-    segments: list[Segment],
-    delta: float,
-) -> PictureExplanation:
-    size = picture.shape[:2]
-    resized = _resize_map(evidence, size)
+def _explain_picture(options: ExplainOptions, row: _Row, segments: list[Segment]) -> PictureExplanation:
+    size = row.picture.shape[:2]
+    resized = _resize_map(row.evidence, size)
     placed = [Segment(segment.index, segment.share, _resize_mask(segment.mask, size)) for segment in segments]
     placed = [segment for segment in placed if segment.mask.any()]
-    overlay = draw_overlay(picture, resized, placed) if options.with_overlay else b""
-    target = options.target_label or prediction.label
-    return PictureExplanation(prediction, target, resized, placed, float(delta), overlay)
+    overlay = draw_overlay(row.picture, resized, placed) if options.with_overlay else b""
+    target = options.target_label or row.prediction.label
+    return PictureExplanation(
+        row.prediction, target, resized, placed, row.completeness_delta, row.faithfulness, overlay
+    )
 
 
 def _resize_map(evidence: np.ndarray, size: tuple[int, int]) -> np.ndarray:

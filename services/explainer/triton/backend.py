@@ -1,8 +1,8 @@
 """The model as Triton's Python backend runs it: logits always, attributions only for those who ask.
 
 Imported by the two-line `model.py` in each version folder, inside Triton's stub process. One instance answers a whole
-batch of requests: one forward pass for all, then one attribution pass per method among them. A method that fails fails for those who
-asked for it, not for the others in the batch.
+batch of requests: one forward pass for all, then each request's attributions on their own, so that its maps don't depend, to the bit,
+on the company it came in, and a method that fails fails for who asked for it alone. Passes are bounded, see `ELEMENTS_IN_FLIGHT`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ import torch
 
 from services.common.runtime.errors import ServiceError
 from services.common.vision.model_bundle import load_bundle
-from services.explainer.domain.attribution import METHODS, attribute
+from services.explainer.domain.attribution import FIT_EVERY_NET, METHODS
+from services.explainer.domain.attribution.base import Logits, MethodUnfit, attribute_logits
+from services.explainer.domain.attribution.faithfulness import measure_faithfulness
 from services.explainer.triton import tensors
+
+
+class _CancelledError(Exception):
+    """Nobody waits for the answer."""
 
 
 class TritonPythonModel:
@@ -39,75 +45,26 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order."""
-        parts = [self._read(request) for request in requests]
-        pixel_values = torch.cat([part["pixels"] for part in parts])
+        pixel_values = [self._read(request, tensors.PIXEL_VALUES).to(self._bundle.device) for request in requests]
+        everything, logits = torch.cat(pixel_values), Logits(self._bundle.model)
         with torch.inference_mode():
-            logits = self._bundle.model(pixel_values=pixel_values).logits
-        targets = torch.cat([part["targets"] for part in parts])
-        targets = torch.where(targets < 0, logits.argmax(dim=1), targets)
-        maps, deltas, failures = self._attribute(parts, pixel_values, targets.clone())
-        responses, start = [], 0
-        for part in parts:
-            rows = slice(start, start + len(part["pixels"]))
-            start = rows.stop
-            failed = [failures[code] for code in _asked_codes(part) if code in failures]
-            if failed:
-                responses.append(self._refuse(failed[0]))
-            else:
-                responses.append(self._answer(part["wanted"], logits[rows], maps[rows], deltas[rows]))
-        return responses
+            parts = everything.split(logits.rows_in_flight(everything))
+            answers = torch.cat([logits(part) for part in parts]).split([len(pixels) for pixels in pixel_values])
+        return [self._respond(*row) for row in zip(requests, pixel_values, answers, strict=True)]
 
     def finalize(self) -> None:
         """Let the weights go."""
         del self._bundle
 
-    def _read(self, request: Any) -> dict[str, Any]:
-        def read(name: str) -> torch.Tensor:
-            return torch.from_numpy(self._pb.get_input_tensor_by_name(request, name).as_numpy().copy())
-
+    def _respond(self, request: Any, pixel_values: torch.Tensor, answers: torch.Tensor) -> Any:
         wanted = set(request.requested_output_names())
-        methods = read(tensors.METHOD)[:, 0] if wanted & {tensors.ATTRIBUTION, tensors.DELTA} else None
-        device = self._bundle.device
-        pixels = read(tensors.PIXEL_VALUES).to(device)
-        return {
-            "pixels": pixels,
-            "targets": read(tensors.TARGET)[:, 0].to(device),
-            "wanted": wanted,
-            "methods": methods,
-        }
-
-    def _attribute(
-        self, parts: list[dict[str, Any]], pixel_values: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[int, Exception]]:
-        """Maps and deltas, zero where nobody asked or the method failed, and the failures by the method's code."""
-        failures: dict[int, Exception] = {}
-        maps = pixel_values.new_zeros((len(pixel_values), *pixel_values.shape[2:]))
-        deltas = pixel_values.new_zeros(len(pixel_values))
-        unasked = torch.full((1,), -1)
-        codes = torch.cat([unasked.expand(len(p["pixels"])) if p["methods"] is None else p["methods"] for p in parts])
-        for code in codes[codes >= 0].unique().tolist():
-            rows = torch.nonzero(codes == code).flatten().to(pixel_values.device)
-            try:
-                method = METHODS[tensors.METHOD_NAMES[code]]
-                result = attribute(
-                    method, self._bundle.model, pixel_values[rows], targets[rows], self._bundle.baselines
-                )
-            except Exception as error:
-                # Any architecture may meet any method here, and torch has many ways of not getting along with one.
-                failures[code] = error
-            else:
-                maps[rows], deltas[rows] = result.maps, result.completeness_delta
-        return maps, deltas, failures
-
-    def _refuse(self, error: Exception) -> Any:
-        """Memory comes back; that the model does not go with the method stays."""
-        is_memory = isinstance(error, torch.OutOfMemoryError)
-        code = self._pb.TritonError.UNAVAILABLE if is_memory else self._pb.TritonError.UNSUPPORTED
-        message = f"the attribution method failed on this model: {type(error).__name__}: {error}"
-        return self._pb.InferenceResponse(error=self._pb.TritonError(message, code))
-
-    def _answer(self, wanted: set[str], logits: torch.Tensor, maps: torch.Tensor, deltas: torch.Tensor) -> Any:
-        found = {tensors.LOGITS: logits, tensors.ATTRIBUTION: maps, tensors.DELTA: deltas[:, None]}
+        found = {tensors.LOGITS: answers}
+        try:
+            if wanted - {tensors.LOGITS}:
+                found |= self._attribute(request, pixel_values, answers, tensors.FAITHFULNESS in wanted)
+        except Exception as error:
+            # Any architecture may meet any method here, and torch has many ways of not getting along with one.
+            return self._refuse(error)
         outputs = [
             self._pb.Tensor(name, np.ascontiguousarray(value.cpu().numpy(), dtype=np.float32))
             for name, value in found.items()
@@ -115,7 +72,45 @@ class TritonPythonModel:
         ]
         return self._pb.InferenceResponse(output_tensors=outputs)
 
+    def _attribute(
+        self, request: Any, pixel_values: torch.Tensor, answers: torch.Tensor, with_faithfulness: bool
+    ) -> dict[str, torch.Tensor]:
+        """A request has one method and at most one contrast, those of its first row; targets are by row."""
 
-def _asked_codes(part: dict[str, Any]) -> list[int]:
-    """Codes of the methods that a request asked for; none when it wants logits only."""
-    return [] if part["methods"] is None else part["methods"].unique().tolist()
+        def check_wanted() -> None:
+            if request.is_cancelled():
+                raise _CancelledError("the caller left")
+
+        name = tensors.METHOD_NAMES[int(self._read(request, tensors.METHOD)[0, 0])]
+        contrast = self._read(request, tensors.CONTRAST)
+        logits = Logits(self._bundle.model, None if contrast is None else int(contrast[0, 0]), before_pass=check_wanted)
+        targets = self._read(request, tensors.TARGET)[:, 0].to(pixel_values.device)
+        targets = torch.where(targets < 0, answers.argmax(dim=1), targets)
+        try:
+            result = attribute_logits(METHODS[name], logits, pixel_values, targets, self._bundle.baselines)
+        except MethodUnfit as error:
+            raise MethodUnfit(f"{name}: {error}; methods that fit: {', '.join(FIT_EVERY_NET)}") from error
+        found = {tensors.ATTRIBUTION: result.maps, tensors.DELTA: result.completeness_delta[:, None]}
+        if with_faithfulness:
+            found[tensors.FAITHFULNESS] = measure_faithfulness(
+                logits, pixel_values, targets, self._bundle.baselines, result.maps
+            )
+        return found
+
+    def _read(self, request: Any, name: str) -> torch.Tensor | None:
+        """An input; None when it is optional and was not sent."""
+        tensor = self._pb.get_input_tensor_by_name(request, name)
+        return None if tensor is None else torch.from_numpy(tensor.as_numpy().copy())
+
+    def _refuse(self, error: Exception) -> Any:
+        """Memory comes back; that the model does not go with the method stays."""
+        code, message = self._pb.TritonError.UNSUPPORTED, f"{type(error).__name__}: {error}"
+        if isinstance(error, MethodUnfit):
+            code, message = self._pb.TritonError.INVALID_ARG, f"{tensors.UNFIT}{error}"
+        elif isinstance(error, torch.OutOfMemoryError):
+            code = self._pb.TritonError.UNAVAILABLE
+        elif isinstance(error, _CancelledError):
+            code = self._pb.TritonError.CANCELLED
+        return self._pb.InferenceResponse(
+            error=self._pb.TritonError(f"the attribution method failed on this model: {message}", code)
+        )

@@ -7,12 +7,16 @@ from services.explainer.domain.attribution import METHODS
 PIXEL_VALUES = "PIXEL_VALUES"
 TARGET = "TARGET"
 METHOD = "METHOD"
+CONTRAST = "CONTRAST"
 LOGITS = "LOGITS"
 ATTRIBUTION = "ATTRIBUTION"
 DELTA = "COMPLETENESS_DELTA"
+FAITHFULNESS = "FAITHFULNESS"
 
 BUNDLE_FOLDER = "bundle"
 METHOD_NAMES = tuple(METHODS)
+UNFIT = "method unfit: "
+"""Before what an error says when a method does not go with a model's architecture."""
 MAX_BATCH = 64
 MAX_QUEUE = 512
 
@@ -30,12 +34,14 @@ max_batch_size: {max_batch}
 input [
   {{ name: "PIXEL_VALUES" data_type: TYPE_FP32 dims: [ {channels}, {height}, {width} ] }},
   {{ name: "TARGET" data_type: TYPE_INT64 dims: [ 1 ] }},
-  {{ name: "METHOD" data_type: TYPE_INT64 dims: [ 1 ] }}
+  {{ name: "METHOD" data_type: TYPE_INT64 dims: [ 1 ] }},
+  {{ name: "CONTRAST" data_type: TYPE_INT64 dims: [ 1 ] optional: true }}
 ]
 output [
   {{ name: "LOGITS" data_type: TYPE_FP32 dims: [ {classes} ] }},
   {{ name: "ATTRIBUTION" data_type: TYPE_FP32 dims: [ {height}, {width} ] }},
-  {{ name: "COMPLETENESS_DELTA" data_type: TYPE_FP32 dims: [ 1 ] }}
+  {{ name: "COMPLETENESS_DELTA" data_type: TYPE_FP32 dims: [ 1 ] }},
+  {{ name: "FAITHFULNESS" data_type: TYPE_FP32 dims: [ 2 ] }}
 ]
 version_policy: {{ all: {{ }} }}
 instance_group [ {{ count: 1 kind: KIND_{kind} }} ]
@@ -46,7 +52,7 @@ dynamic_batching {{
 
 
 def render_config(name: str, shape: tuple[int, int, int], class_count: int, is_gpu: bool) -> str:
-    """`config.pbtxt` of a model with inputs (channels, height, width). Written once per model, never changed."""
+    """`config.pbtxt` of a model with inputs (channels, height, width). Written once per model and release, for a change reloads all versions."""
     channels, height, width = shape
     return _CONFIG.format(
         name=name,

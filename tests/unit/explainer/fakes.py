@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from services.common.vision.model_bundle import load_bundle
-from services.explainer.ports import Inference, ServedVersion
+from services.explainer.ports import Inference, Question, ServedVersion
 from services.explainer.triton.tensors import BUNDLE_FOLDER
 
 
@@ -30,15 +30,14 @@ class InProcessClassifier:
         served: ServedVersion,
         pixel_values: np.ndarray,
         timeout_s: float,
-        target: int = -1,
-        method: str | None = None,
+        question: Question | None = None,
     ) -> Inference:
         if self.hold:
             await self.hold.wait()
         with torch.inference_mode():
             model = self._loaded[served.name, served.version]
             logits = model(pixel_values=torch.from_numpy(pixel_values)).logits.numpy()
-        return Inference(logits + self.shift, None, None)
+        return Inference(logits + self.shift)
 
     async def is_ready(self, name: str, version: int) -> bool:
         return (name, version) in self._loaded

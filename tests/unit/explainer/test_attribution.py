@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
 
+from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from services.explainer.domain.attribution import METHODS, attribute
 from services.explainer.domain.attribution.base import Logits, MethodUnfit
 from tests.unit.explainer.served_nets import FAMILIES, SIDE_PX, hooks, mlp, pictures, small_cnn
@@ -69,6 +70,11 @@ class Counting(nn.Module):
     def forward(self, pixel_values):
         self.batches.append(len(pixel_values))
         return self.net(pixel_values)
+
+
+def test_proto_names_every_method_and_no_other():
+    names = [name.removeprefix("ATTRIBUTION_METHOD_") for name in pb.AttributionMethod.keys()]  # noqa: SIM118
+    assert names == ["UNSPECIFIED", *METHODS]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -21,5 +21,7 @@ METHODS: dict[str, AttributionMethod] = {
 }
 """A method's place in the table is its number on Triton's wire: new ones go to the end."""
 DEFAULT_METHOD = "DEEP_LIFT_SHAP"
+FIT_EVERY_NET = tuple(name for name, method in METHODS.items() if not isinstance(method, (GradCam, LayerCam)))
+"""Methods that read no layer, so that no architecture lacks what they need."""
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "AttributionMethod", "attribute"]
+__all__ = ["DEFAULT_METHOD", "FIT_EVERY_NET", "METHODS", "AttributionMethod", "attribute"]
