@@ -102,6 +102,24 @@ def test_the_same_generator_gives_the_same_penalty(loss: AlignmentLoss):
     assert first == again
 
 
+@every_loss
+def test_the_parts_of_a_batch_make_up_its_penalty_and_its_logits(loss: AlignmentLoss):
+    model, pictures = _net(0), _pictures(0)
+    whole = _run(loss, model, pictures, seed=3)
+    parts = [loss(model, pictures, torch.Generator().manual_seed(3), rows) for rows in (slice(0, 4), slice(4, 6))]
+    assert (4 * parts[0].penalty.item() + 2 * parts[1].penalty.item()) / 6 == pytest.approx(whole.penalty.item())
+    assert torch.allclose(torch.cat([part.logits for part in parts]), whole.logits)
+    assert parts[0].penalty.item() != pytest.approx(parts[1].penalty.item(), rel=1e-3)
+
+
+@every_loss
+def test_what_a_loss_draws_does_not_depend_on_the_part(loss: AlignmentLoss):
+    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+    for generator, rows in zip(generators, (slice(0, 1), slice(1, 6)), strict=True):
+        loss(_net(0), _pictures(0), generator, rows)
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
+
+
 def test_what_is_random_follows_the_generator():
     model, pictures = _net(0), _pictures(0)
     for loss in (RobustRightReasons(step_count=0, radius=1.0), MaskOut()):
