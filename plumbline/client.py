@@ -34,6 +34,8 @@ REPLAY_CHUNK = 32
 CRITIQUE_PAGE = 200
 _CALL_TIMEOUT_S = 120.0
 _PUBLISH_TIMEOUT_S = 300.0
+_IMPORT_TIMEOUT_S = 900.0
+"""Maps of a large net by one core take minutes."""
 _DESCRIBE_TIMEOUT_S = 2.0
 """For each picture."""
 _CALLER_KEY = "plumbline-caller-bin"
@@ -73,6 +75,22 @@ class Client(AbstractContextManager):
             name=name, bundle_path=bundle_path, expected_champion_version=expected_champion, idempotency_key=key
         )
         return self._call("explainer", self._explainer.PublishModel, request, _PUBLISH_TIMEOUT_S).model
+
+    def import_model(
+        self, name: str, folder_path: str, pictures: Sequence[NamedImage], expected_champion: int, key: str
+    ) -> explainer_pb.ImportModelResponse:
+        """Check a Hugging Face folder of the artifact store and serve it as the next version of `name`.
+
+        2 to 64 `pictures` become its baselines; none keeps the folder's own.
+        """
+        request = explainer_pb.ImportModelRequest(
+            name=name,
+            folder_path=folder_path,
+            pictures=_images(pictures, frame=0),
+            expected_champion_version=expected_champion,
+            idempotency_key=key,
+        )
+        return self._call("explainer", self._explainer.ImportModel, request, _IMPORT_TIMEOUT_S)
 
     def roll_back(
         self, name: str, expected_champion: int, reason: str, key: str, version: int = 0
@@ -267,7 +285,8 @@ class Client(AbstractContextManager):
         size = request.ByteSize()
         if size > MAX_MESSAGE_BYTES:
             # gRPC itself would say RESOURCE_EXHAUSTED and name nothing.
-            field = "images" if any(name.name == "images" for name, _ in request.ListFields()) else "request"
+            given = {field.name for field, _ in request.ListFields()}
+            field = next((name for name in ("images", "pictures") if name in given), "request")
             raise PlumblineError(
                 f"{service}: {field}: {size} bytes; at most {MAX_MESSAGE_BYTES} are taken", "RESOURCE_EXHAUSTED", field
             )

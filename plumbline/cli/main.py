@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 from plumbline.cli.aligning import align, jobs
 from plumbline.cli.auditing import audit_app
 from plumbline.cli.grounding import AsJson, Out, Phrases, ground
 from plumbline.cli.pushing import critiques_app
 from plumbline.cli.reviewing import review
+from plumbline.cli.serving import models_app
 from plumbline.cli.session import Model, Session, Version, console, failures_told, only_model
 from plumbline.cli.specifying import specification_app
 from plumbline.client import Client, NamedImage, explained_images
 from plumbline.errors import PlumblineError
-from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.report import collect, render
-from plumbline.stack.bundles import store_bundle
 from plumbline.stack.control import start_stack, stop_stack
 from plumbline.stack.layout import StackLayout
 
@@ -33,7 +31,6 @@ MODELS_TIMEOUT_S = 30.0
 SHOWN_PLACES = 6
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-models_app = typer.Typer(invoke_without_command=True, help="List the served models, add one, or roll one back.")
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
 app.add_typer(critiques_app, name="critiques")
@@ -148,65 +145,6 @@ def ground_phrases(
     ground(context, _named(images), phrase, out, is_json, frame)
 
 
-@models_app.callback()
-def models(context: typer.Context) -> None:
-    """List the served models and versions."""
-    if context.invoked_subcommand:
-        return
-    with failures_told(), context.obj.client() as client:
-        table = Table("model", "version", "champion", "answers", "classes", Column("digest", overflow="fold"))
-        for served in client.models():
-            marks = ["yes" if mark else "" for mark in (served.is_champion, served.is_ready)]
-            repeats = f" (weights of {served.repeats_version})" if served.repeats_version else ""
-            table.add_row(
-                served.model.name,
-                f"{served.model.version}{repeats}",
-                *marks,
-                ", ".join(served.labels),
-                served.model.digest,
-            )
-        console.print(table)
-
-
-@models_app.command("add")
-def add_model(
-    context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="A Hugging Face image-classification folder.", file_okay=False)],
-    name: Annotated[str, typer.Option(help="Name to serve it under.")],
-) -> None:
-    """Store a model bundle and serve it as the next version of a model."""
-    with failures_told(), context.obj.client() as client:
-        path, digest = store_bundle(context.obj.stack().store_root, name, folder)
-        champion = _champion(served for served in client.models() if served.model.name == name)
-        with console.status("loading and checking the model"):
-            served = client.publish(name, path, champion, f"add-{digest}")
-        console.print(f"{served.name} version {served.version}, {served.digest}", highlight=False)
-        if champion > served.version:
-            console.print(f"the same bundle was added before; the champion stays version {champion}", highlight=False)
-
-
-@models_app.command("rollback")
-def roll_back_model(
-    context: typer.Context,
-    reason: Annotated[str, typer.Option(help="Why, in words; kept in the audit log.")],
-    model: Model = "",
-    to: Annotated[
-        int, typer.Option(min=0, help="Version to go back to; 0: the newest before the champion with other weights.")
-    ] = 0,
-    key: Annotated[str, typer.Option(help="Idempotency key; the same key rolls back once.")] = "",
-) -> None:
-    """Serve an older version's weights again, as the next version: numbers only grow."""
-    with failures_told(), context.obj.client() as client:
-        name = model or only_model(client)
-        champion = _champion(client.models(name))
-        with console.status("loading and checking the model"):
-            reply = client.roll_back(name, champion, reason, key or uuid.uuid4().hex, to)
-        console.print(
-            f"{name} version {reply.model.version} is served, with the weights of version {reply.repeats_version}, {reply.model.digest}",
-            highlight=False,
-        )
-
-
 @app.command()
 def report(
     context: typer.Context,
@@ -220,11 +158,6 @@ def report(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
         console.print(f"wrote {out}", highlight=False)
-
-
-def _champion(served: Iterable[explainer_pb.ServedModel]) -> int:
-    """The version of a model that is its champion, of its served versions; 0 when none is."""
-    return next((entry.model.version for entry in served if entry.is_champion), 0)
 
 
 def _named(paths: Sequence[Path]) -> list[NamedImage]:

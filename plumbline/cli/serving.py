@@ -1,0 +1,170 @@
+"""Served models on the terminal: list, show, add, roll back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from plumbline.cli.session import Model, Version, console, failures_told, only_model
+from plumbline.client import NamedImage
+from plumbline.errors import PlumblineError
+from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
+from plumbline.names import short_name
+from plumbline.stack.bundles import store_model_folder
+
+BASELINE_COUNT = 20
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm")
+
+models_app = typer.Typer(invoke_without_command=True, help="List the served models, show or add one, or roll one back.")
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List the served models and versions."""
+    if context.invoked_subcommand is None:
+        list_models(context)
+
+
+@models_app.command("list")
+def list_models(context: typer.Context) -> None:
+    """List the served models and versions."""
+    with failures_told(), context.obj.client() as client:
+        table = Table("model", "version", "champion", "answers", "classes", Column("digest", overflow="fold"))
+        for served in client.models():
+            marks = ["yes" if mark else "" for mark in (served.is_champion, served.is_ready)]
+            repeats = f" (weights of {served.repeats_version})" if served.repeats_version else ""
+            table.add_row(
+                served.model.name,
+                f"{served.model.version}{repeats}",
+                *marks,
+                escape(", ".join(served.labels)),
+                served.model.digest,
+            )
+        console.print(table)
+
+
+@models_app.command("show")
+def show_model(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Version = 0,
+) -> None:
+    """Show a served version: its classes, its digest and where it came from."""
+    with failures_told(), context.obj.client() as client:
+        served = _find(client.models(name), name, version)
+        table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
+        for row in (
+            ("model", f"{served.model.name} version {served.model.version}"),
+            ("champion", "yes" if served.is_champion else "no"),
+            ("answers", "yes" if served.is_ready else "no"),
+            ("weights of", f"version {served.repeats_version}" if served.repeats_version else ""),
+            ("digest", served.model.digest),
+            ("classes", ", ".join(served.labels)),
+            ("provenance", json.dumps(json.loads(served.provenance_json or "{}"), indent=2, ensure_ascii=False)),
+        ):
+            if row[1]:
+                table.add_row(*map(escape, row))
+        console.print(table, highlight=False)
+
+
+@models_app.command("add")
+def add_model(
+    context: typer.Context,
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A Hugging Face image-classification folder, weights as safetensors.", file_okay=False),
+    ],
+    name: Annotated[str, typer.Option(help="Name to serve it under.")],
+    baselines: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of pictures like those to be classified, which attributions are counted from; needed unless the model folder has a "
+            "baselines.safetensors.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Check a model against transformers and against random parameters, and serve it as the next version."""
+    with failures_told(), context.obj.client() as client:
+        pictures = _choose_pictures(baselines) if baselines else []
+        path, digest = store_model_folder(context.obj.stack().store_root, name, folder)
+        champion = _champion(served for served in client.models() if served.model.name == name)
+        with console.status("loading and checking the model"):
+            imported = client.import_model(name, path, pictures, champion, _key(digest, pictures))
+        served, golden, randomised = imported.model, imported.golden_request, imported.parameter_randomisation
+        method = short_name(explainer_pb.AttributionMethod, randomised.method)
+        for line in (
+            f"{served.name} version {served.version}, {served.digest}",
+            f"golden request: {golden.picture_count} pictures, logits within {golden.largest_difference:.1g} of transformers' "
+            f"(at most {golden.tolerance:g})",
+            f"parameter randomisation: maps ({method}) correlate by {randomised.rank_correlation:.2f} with those of random parameters "
+            f"(at most {randomised.bound:g})",
+        ):
+            console.print(line, highlight=False, soft_wrap=True)
+        if champion > served.version:
+            console.print(f"the same bundle was added before; the champion stays version {champion}", highlight=False)
+
+
+@models_app.command("rollback")
+def roll_back_model(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="Why, in words; kept in the audit log.")],
+    model: Model = "",
+    to: Annotated[
+        int, typer.Option(min=0, help="Version to go back to; 0: the newest before the champion with other weights.")
+    ] = 0,
+    key: Annotated[str, typer.Option(help="Idempotency key; the same key rolls back once.")] = "",
+) -> None:
+    """Serve an older version's weights again, as the next version: numbers only grow."""
+    with failures_told(), context.obj.client() as client:
+        name = model or only_model(client)
+        champion = _champion(client.models(name))
+        with console.status("loading and checking the model"):
+            reply = client.roll_back(name, champion, reason, key or uuid.uuid4().hex, to)
+        console.print(
+            f"{name} version {reply.model.version} is served, with the weights of version {reply.repeats_version}, {reply.model.digest}",
+            highlight=False,
+        )
+
+
+def _champion(served: Iterable[explainer_pb.ServedModel]) -> int:
+    """The version of a model that is its champion, of its served versions; 0 when none is."""
+    return next((entry.model.version for entry in served if entry.is_champion), 0)
+
+
+def _find(served: Sequence[explainer_pb.ServedModel], name: str, version: int) -> explainer_pb.ServedModel:
+    for entry in served:
+        if entry.model.version == version or (not version and entry.is_champion):
+            return entry
+    raise PlumblineError(f"'{name}' has no version {version}" if version else f"'{name}' has no champion")
+
+
+def _choose_pictures(folder: Path) -> list[NamedImage]:
+    """Pictures from all over a folder and those below it, by name, never more than `BASELINE_COUNT`."""
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
+    if len(found) < 2:
+        raise PlumblineError(
+            f"--baselines: {len(found)} pictures in {folder}; expected two or more files {', '.join(PICTURE_SUFFIXES)}"
+        )
+    count = min(len(found), BASELINE_COUNT)
+    chosen = [found[index * (len(found) - 1) // (count - 1)] for index in range(count)]
+    return [(str(path.relative_to(folder)), path.read_bytes()) for path in chosen]
+
+
+def _key(digest: str, pictures: Sequence[NamedImage]) -> str:
+    """The same for the same model with the same pictures, so that adding it again adds nothing."""
+    total = hashlib.sha256(digest.encode())
+    for _, data in pictures:
+        total.update(hashlib.sha256(data).digest())
+    return f"add-{total.hexdigest()}"
