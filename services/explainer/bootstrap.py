@@ -21,6 +21,8 @@ from services.explainer.handlers.importing import Importing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.reconciling import keep_reconciled
 from services.explainer.handlers.rolling_back import RollingBack
+from services.explainer.handlers.setting_shadow import SettingShadow
+from services.explainer.handlers.shadowing import Shadowing, ShadowOptions
 from services.explainer.servicer import SERVICE, ExplainerServicer
 from services.explainer.settings import ExplainerSettings
 
@@ -35,12 +37,16 @@ async def run(settings: ExplainerSettings) -> None:
     store = open_store(settings.store_root)
     announcing = Announcing(AuditLog(store), repository)
     publishing = Publishing(classifier, repository, store, announcing, settings.publish_timeout_s)
+    options = ShadowOptions(settings.shadow_share, settings.shadow_max_pixels, settings.shadow_timeout_s)
+    shadowing = Shadowing(classifier, repository, options)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels)
     servicer = ExplainerServicer(
-        Explaining(classifier, repository),
+        Explaining(classifier, repository, shadowing),
         publishing,
         Importing(publishing, store, limits),
         RollingBack(repository, publishing),
+        SettingShadow(classifier, repository, announcing, settings.publish_timeout_s),
+        shadowing,
         classifier,
         repository,
         limits,
@@ -53,6 +59,7 @@ async def run(settings: ExplainerSettings) -> None:
     keepers = [
         asyncio.create_task(keep_reconciled(classifier, repository, settings.reconcile_interval_s)),
         asyncio.create_task(keep_settled(announcing, repository, settings.reconcile_interval_s)),
+        asyncio.create_task(shadowing.keep_comparing()),
     ]
     try:
         await serve(settings, [SERVICE], register)

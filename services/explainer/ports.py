@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,16 +25,36 @@ class ServedVersion:
     publication_key: str
     repeats_version: int = 0
     """The version whose weights a rollback served again as this one; 0 when it is none."""
+    as_shadow: bool = False
+    """Whether it was served as a shadow: it was verified and never was the champion."""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """How a version comes to be served: the `key` that names it, who asked, and for a rollback why and which version it repeats."""
+    """How a version comes to be served: the `key` that names it, who asked, for a rollback why and which version it repeats, and whether as a shadow."""
 
     key: str
     caller: str = ""
     reason: str = ""
     repeats_version: int = 0
+    as_shadow: bool = False
+
+
+@dataclass(frozen=True)
+class ShadowPointer:
+    """A model's shadow; `version` 0 when it has none. `verified` are the versions that were served as shadows, `change_count` how often it was moved."""
+
+    version: int = 0
+    verified: tuple[int, ...] = ()
+    change_count: int = 0
+
+    def moved_to(self, version: int) -> ShadowPointer:
+        """The pointer after a change."""
+        return replace(self, version=version, change_count=self.change_count + 1)
+
+    def moved_to_new(self, version: int) -> ShadowPointer:
+        """The pointer after a version was added and verified as a shadow."""
+        return replace(self.moved_to(version), verified=(*self.verified, version))
 
 
 @dataclass(frozen=True)
@@ -106,13 +126,21 @@ class ModelRepository(Protocol):
     def set_champion(self, name: str, version: int) -> None:
         """Move the pointer, atomically."""
 
+    def shadow(self, name: str) -> ShadowPointer:
+        """The model's shadow."""
+
+    def set_shadow(self, name: str, pointer: ShadowPointer) -> None:
+        """Move the pointer, atomically."""
+
     def highest(self, name: str) -> int:
         """The highest number that a version of the model ever had, the removed ones counted; 0 when there was none."""
 
     def bundle(self, name: str, version: int) -> Path:
         """The folder of a version's bundle."""
 
-    def add_version(self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0) -> ServedVersion:
+    def add_version(
+        self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0, as_shadow: bool = False
+    ) -> ServedVersion:
         """Copy a bundle in as the next version, all of it or nothing. No number is used twice, removed ones neither."""
 
     def remove_version(self, name: str, version: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import grpc
 import numpy as np
+from google.protobuf import timestamp_pb2
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
@@ -20,6 +21,7 @@ from services.common.vision.preprocessing import ImageLimits
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
 from services.explainer.domain.attribution.base import ELEMENTS_IN_FLIGHT
 from services.explainer.domain.attribution.faithfulness import STEP_COUNT
+from services.explainer.domain.comparison import Comparison
 from services.explainer.domain.segmentation.segments import MAX_SEGMENTS, SegmentationOptions
 from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.decoding import decode_pictures
@@ -28,6 +30,8 @@ from services.explainer.handlers.importing import ImportedModel, Importing
 from services.explainer.handlers.listing import list_versions
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.rolling_back import RollingBack
+from services.explainer.handlers.setting_shadow import SettingShadow
+from services.explainer.handlers.shadowing import Shadowing
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExplainerService"].full_name
@@ -46,6 +50,8 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         publishing: Publishing,
         importing: Importing,
         rolling_back: RollingBack,
+        setting_shadow: SettingShadow,
+        shadowing: Shadowing,
         classifier: Classifier,
         repository: ModelRepository,
         limits: ImageLimits,
@@ -55,6 +61,8 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self._publishing = publishing
         self._importing = importing
         self._rolling_back = rolling_back
+        self._setting_shadow = setting_shadow
+        self._shadowing = shadowing
         self._classifier = classifier
         self._repository = repository
         self._limits = limits
@@ -89,6 +97,8 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
                     labels=entry.served.labels,
                     provenance_json=json.dumps(entry.served.provenance),
                     repeats_version=entry.served.repeats_version,
+                    is_shadow=entry.is_shadow,
+                    as_shadow=entry.served.as_shadow,
                 )
                 for entry in listed
             ]
@@ -103,6 +113,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
             request.expected_champion_version,
             request.idempotency_key,
             read_caller(context),
+            request.as_shadow,
         )
         return pb.PublishModelResponse(model=_model(served))
 
@@ -131,6 +142,19 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
             read_caller(context),
         )
         return pb.RollBackModelResponse(model=_model(served), repeats_version=served.repeats_version)
+
+    async def SetShadow(self, request: pb.SetShadowRequest, context: grpc.aio.ServicerContext) -> pb.SetShadowResponse:
+        shadow = await self._setting_shadow.set(request.name, request.version, read_caller(context))
+        return pb.SetShadowResponse(shadow=_model(shadow) if shadow else None)
+
+    async def GetShadow(self, request: pb.GetShadowRequest, context: grpc.aio.ServicerContext) -> pb.GetShadowResponse:
+        shadow, comparison = self._shadowing.find(request.name)
+        reply = pb.GetShadowResponse(share=self._shadowing.options.share)
+        if shadow:
+            reply.shadow.CopyFrom(_model(shadow))
+        if comparison:
+            reply.MergeFrom(_comparison(comparison))
+        return reply
 
     async def _read_pictures(self, images: Sequence[vision_pb2.Image], most: int, budget: Budget) -> list[np.ndarray]:
         if not 1 <= len(images) <= most:
@@ -182,6 +206,23 @@ def _import_response(imported: ImportedModel) -> pb.ImportModelResponse:
         parameter_randomisation=pb.ParameterRandomisation(
             **asdict(randomisation) | {"method": _METHOD_PREFIX + randomisation.method}
         ),
+    )
+
+
+def _comparison(comparison: Comparison) -> pb.GetShadowResponse:
+    since = timestamp_pb2.Timestamp()
+    since.FromDatetime(comparison.since)
+    return pb.GetShadowResponse(
+        champion_version=comparison.champion_version,
+        shadow_version=comparison.shadow_version,
+        since=since,
+        picture_count=comparison.picture_count,
+        agreement=comparison.agreement,
+        mean_difference=comparison.mean_difference,
+        labels=comparison.labels,
+        confusion=comparison.confusion.flatten().tolist(),
+        failed_count=comparison.failed_count,
+        dropped_count=comparison.dropped_count,
     )
 
 

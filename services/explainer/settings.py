@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.common.runtime.settings import ServiceSettings
@@ -36,5 +37,11 @@ class ExplainerSettings(ServiceSettings):
     max_request_pixels: int = 100_000_000
     """Most pixels that the pictures of one request may have together: three of the largest, or 256 of 600×600. Decoded they take three
     bytes each, 300 MB, and several requests at a time must fit the service's 2 GiB."""
+    shadow_share: float = Field(default=0.1, ge=0, le=1)
+    """The part of the champion's requests that a shadow version answers too, 0 to 1; each costs another inference."""
+    shadow_max_pixels: int = 16_000_000
+    """Most pixels of pictures that may wait for a shadow, three bytes each; what does not fit is dropped and counted."""
+    shadow_timeout_s: float = 10.0
+    """Longest time for a shadow's answer to one request, seconds."""
     segmentation_threads: int = 1
     """Threads of one segmentation."""

@@ -2,12 +2,13 @@
 
     <root>/<name>/config.pbtxt              written once, and again by a release that asks more of a model
     <root>/<name>/champion.json             the version that requests without one reach
+    <root>/<name>/shadow.json               the version that answers a share of them too, unseen, and those that were served for that alone
     <root>/<name>/<version>/model.py        two lines, see `triton.backend`
     <root>/<name>/<version>/bundle/         the model bundle
-    <root>/<name>/<version>/publication.json  who made it: the publication's key, the bundle's digest, and the version that a rollback repeats
+    <root>/<name>/<version>/publication.json  who made it: the publication's key, the bundle's digest, the version that a rollback repeats, whether as a shadow
     <root>/.<name>.highest.json             the highest number that a version ever had
 
-Everything but the pointer, the configuration and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
+Everything but the pointers, the configuration and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
 processes keep what they read of a version.
 """
 
@@ -20,6 +21,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,12 +29,13 @@ import filelock
 
 from services.common.runtime.errors import Conflict, InvalidInput
 from services.common.vision.model_bundle import bundle_digest, describe_bundle
-from services.explainer.ports import ServedVersion
+from services.explainer.ports import ServedVersion, ShadowPointer
 from services.explainer.triton import tensors
 
 log = logging.getLogger(__name__)
 
 _CHAMPION = "champion.json"
+_SHADOW = "shadow.json"
 _PUBLICATION = "publication.json"
 _CONFIG = "config.pbtxt"
 _HIGHEST = ".{name}.highest.json"
@@ -106,6 +109,18 @@ class TritonRepository:
         """See the port."""
         self._replace(self._root / name / _CHAMPION, json.dumps({"version": version}))
 
+    def shadow(self, name: str) -> ShadowPointer:
+        """See the port."""
+        pointer = self._root / name / _SHADOW
+        if not pointer.is_file():
+            return ShadowPointer()
+        content = json.loads(pointer.read_text())
+        return ShadowPointer(content["version"], tuple(content["verified"]), content["change_count"])
+
+    def set_shadow(self, name: str, pointer: ShadowPointer) -> None:
+        """See the port."""
+        self._replace(self._root / name / _SHADOW, json.dumps(asdict(pointer)))
+
     def highest(self, name: str) -> int:
         """See the port."""
         highest = self._root / _HIGHEST.format(name=name)
@@ -116,7 +131,9 @@ class TritonRepository:
         """See the port."""
         return self._root / name / str(version) / tensors.BUNDLE_FOLDER
 
-    def add_version(self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0) -> ServedVersion:
+    def add_version(
+        self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0, as_shadow: bool = False
+    ) -> ServedVersion:
         """See the port.
 
         Raises
@@ -135,6 +152,7 @@ class TritonRepository:
                 "key": publication_key,
                 "digest": bundle_digest(aside / tensors.BUNDLE_FOLDER),
                 "repeats_version": repeats_version,
+                "as_shadow": as_shadow,
             }
             (aside / _PUBLICATION).write_text(json.dumps(publication))
             fresh = _describe(aside, name, number)
@@ -212,6 +230,7 @@ def _describe(folder: Path, name: str, number: int) -> ServedVersion:
         provenance=described.provenance,
         publication_key=publication["key"],
         repeats_version=publication.get("repeats_version", 0),
+        as_shadow=publication.get("as_shadow", False),
     )
 
 

@@ -7,7 +7,7 @@ import logging
 
 from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog, Lineage, short_text
 from services.common.runtime.errors import Conflict, ServiceError, Unavailable
-from services.explainer.ports import ModelRepository, Publication, ServedVersion
+from services.explainer.ports import ModelRepository, Publication, ServedVersion, ShadowPointer
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,30 @@ class Announcing:
         """
         action = AuditAction.MODEL_ROLLED_BACK if publication.repeats_version else AuditAction.MODEL_PUBLISHED
         self._append(_entry(added, action, publication.reason, publication.caller))
+
+    def announce_shadow(
+        self, name: str, subject: ServedVersion | None, pointer: ShadowPointer, version: int, caller: str
+    ) -> None:
+        """Say that `version` becomes the shadow after `pointer`, or with 0 that there is none any more; `subject` is the version told of.
+
+        Raises
+        ------
+        Unavailable
+            When the log can't be written; then the pointer must not move.
+        """
+        self._append(
+            AuditEntry(
+                # The version too: a change that was cut off after it was told may be followed by another one in its place.
+                key=f"model/{name}/shadow/{pointer.change_count}/{version}",
+                action=AuditAction.SHADOW_SET if version else AuditAction.SHADOW_ENDED,
+                actor=_ACTOR,
+                caller=caller,
+                job_id=short_text(subject.provenance.get("job_id")) if subject else "",
+                model_name=name,
+                model_version=version or pointer.version,
+                lineage=Lineage.of_bundle(subject.digest, subject.provenance) if subject else Lineage(),
+            )
+        )
 
     def settle(self, name: str) -> None:
         """Bring the log to what the pointer says: tell of a champion that no event knows, and of announcements that came to nothing.

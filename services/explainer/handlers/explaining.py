@@ -14,8 +14,10 @@ from services.common.runtime.errors import InvalidInput
 from services.common.vision.explanation import Segment
 from services.explainer.domain.attribution import DEFAULT_METHOD
 from services.explainer.domain.overlay import draw_overlay
+from services.explainer.domain.probabilities import softmax
 from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
 from services.explainer.handlers.budget import Budget
+from services.explainer.handlers.shadowing import Shadowing
 from services.explainer.handlers.versions import find_version
 from services.explainer.ports import Classifier, Inference, ModelRepository, Question, ServedVersion
 
@@ -67,14 +69,15 @@ class PictureExplanation:
 class Explaining:
     """The use cases that read: predict and explain."""
 
-    def __init__(self, classifier: Classifier, repository: ModelRepository) -> None:
+    def __init__(self, classifier: Classifier, repository: ModelRepository, shadowing: Shadowing) -> None:
         self._classifier = classifier
         self._repository = repository
+        self._shadowing = shadowing
 
     async def predict(
         self, name: str, version: int, digest: str, pictures: Sequence[np.ndarray], budget: Budget
     ) -> tuple[ServedVersion, list[Prediction]]:
-        """Classify `pictures`, each uint8 (height, width) or (height, width, 3).
+        """Classify `pictures`, each uint8 (height, width) or (height, width, 3); a shadow of the model may get them afterwards.
 
         Raises
         ------
@@ -84,7 +87,9 @@ class Explaining:
         served = find_version(self._repository, name, version, digest)
         pixel_values = await asyncio.to_thread(_preprocess, served, pictures)
         answers = await self._classifier.infer(served, pixel_values, budget.remaining_s("pictures preprocessed"))
-        return served, _read_logits(served, answers.logits)
+        predictions = _read_logits(served, answers.logits)
+        self._shadowing.offer(served, pictures, [prediction.probabilities for prediction in predictions])
+        return served, predictions
 
     async def explain(
         self,
@@ -166,9 +171,7 @@ def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray]) -> np.nda
 
 
 def _read_logits(served: ServedVersion, logits: np.ndarray) -> list[Prediction]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    return [Prediction(served.labels[int(row.argmax())], tuple(row.tolist())) for row in probabilities]
+    return [Prediction(served.labels[int(row.argmax())], tuple(row.tolist())) for row in softmax(logits)]
 
 
 def _explain_pictures(options: ExplainOptions, rows: Sequence[_Row], budget: Budget) -> list[PictureExplanation]:

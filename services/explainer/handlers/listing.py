@@ -16,6 +16,7 @@ class ListedVersion:
     served: ServedVersion
     is_champion: bool
     is_ready: bool
+    is_shadow: bool
 
 
 async def list_versions(classifier: Classifier, repository: ModelRepository, name: str) -> list[ListedVersion]:
@@ -32,7 +33,13 @@ async def list_versions(classifier: Classifier, repository: ModelRepository, nam
     versions = [version for each in ([name] if name else names) for version in repository.versions(each)]
     ready = await asyncio.gather(*(classifier.is_ready(version.name, version.version) for version in versions))
     champions = {each: repository.champion(each) for each in names}
+    shadows = {each: repository.shadow(each).version for each in names}
     return [
-        ListedVersion(version, champions[version.name] == version.version, is_ready)
+        ListedVersion(
+            version,
+            champions[version.name] == version.version,
+            is_ready,
+            shadows[version.name] == version.version,
+        )
         for version, is_ready in zip(versions, ready, strict=True)
     ]

@@ -60,7 +60,7 @@ class Publishing:
         self._running: set[asyncio.Task[ServedVersion]] = set()
 
     async def publish(
-        self, name: str, bundle_path: str, expected_champion: int, key: str, caller: str = ""
+        self, name: str, bundle_path: str, expected_champion: int, key: str, caller: str = "", as_shadow: bool = False
     ) -> ServedVersion:
         """Serve the bundle at `bundle_path` of the store as the next version: `publish_folder` with what a stranger may have wrong.
 
@@ -71,13 +71,13 @@ class Publishing:
         """
         check_asked(name, key)
         return await self._run_to_end(
-            self._publish_stored(name, bundle_path, expected_champion, Publication(key, caller))
+            self._publish_stored(name, bundle_path, expected_champion, Publication(key, caller, as_shadow=as_shadow))
         )
 
     async def publish_folder(
         self, name: str, folder: Path, expected_champion: int, publication: Publication
     ) -> ServedVersion:
-        """Check the bundle in `folder`, serve it, verify its answers, announce it in the audit log, move the champion pointer.
+        """Check the bundle in `folder`, serve it, verify its answers, announce it in the audit log, move the champion pointer, or the shadow's.
 
         The same key again returns the version that it made. A caller that goes away does not stop it: it ends published, or
         undone.
@@ -94,7 +94,8 @@ class Publishing:
             When the server does not answer, or answers otherwise than this process, or the audit log can't be written; the old
             champion stays.
         WrongState
-            When the server refuses the version, or answers its golden request otherwise than `transformers` did; the old champion stays.
+            When the server refuses the version, or answers its golden request otherwise than `transformers` did; the old champion stays. Also
+            when a model without a champion is to get a shadow.
         """
         return await self._run_to_end(self._publish(name, folder, expected_champion, publication))
 
@@ -131,19 +132,22 @@ class Publishing:
             if done:
                 return done
             check_champion(name, champion, expected_champion)
+            if publication.as_shadow and not champion:
+                raise WrongState(f"as_shadow: '{name}' has no champion that a shadow could be compared with")
             await run_in_thread(self._remove_unpublished, name)
             return await self._serve(name, folder, bundle, expected, publication)
 
     def _find_publication(
         self, name: str, champion: int, publication: Publication, digest: str
     ) -> ServedVersion | None:
-        """The version that the key made. Those above the champion don't count: nobody verified them."""
-        key = publication.key
+        """The version that the key made. Those above the champion don't count, but for shadows: nobody verified them."""
+        key, shadows = publication.key, self._repository.shadow(name).verified
         for version in self._repository.versions(name):
-            if version.publication_key == key and version.version <= champion:
+            if version.publication_key == key and (version.version <= champion or version.version in shadows):
                 if version.digest != digest:
                     raise AlreadyExists(f"idempotency_key: '{key}' has published another bundle, {version.digest}")
-                if version.repeats_version != publication.repeats_version:
+                made = (version.repeats_version, version.as_shadow)
+                if made != (publication.repeats_version, publication.as_shadow):
                     raise AlreadyExists(f"idempotency_key: '{key}' has made version {version.version} in another way")
                 return version
         return None
@@ -154,29 +158,40 @@ class Publishing:
         """Add, load, verify, announce, point; whatever stops it, cancellation too, leaves the champion and nothing above it."""
         try:
             added = await run_in_thread(
-                self._repository.add_version, name, folder, publication.key, publication.repeats_version
+                self._repository.add_version,
+                name,
+                folder,
+                publication.key,
+                publication.repeats_version,
+                publication.as_shadow,
             )
             await self._classifier.load(name)
             await self._wait_ready(added)
             await self._verify(added, bundle, expected)
             # Before the pointer moves: no version may be live of which no event tells. One too many is undone, one too few is lost.
-            await run_in_thread(self._announcing.announce, added, publication)
-            self._repository.set_champion(name, added.version)
+            if publication.as_shadow:
+                pointer, caller = self._repository.shadow(name), publication.caller
+                await run_in_thread(self._announcing.announce_shadow, name, added, pointer, added.version, caller)
+                self._repository.set_shadow(name, pointer.moved_to_new(added.version))
+            else:
+                await run_in_thread(self._announcing.announce, added, publication)
+                self._repository.set_champion(name, added.version)
         except BaseException:
             await run_in_thread(self._remove_unpublished, name)
             raise
-        log.info("published", extra={"model": name, "version": added.version, "digest": added.digest})
+        told = {"model": name, "version": added.version, "digest": added.digest, "as_shadow": added.as_shadow}
+        log.info("published", extra=told)
         return added
 
     def _remove_unpublished(self, name: str) -> None:
-        """Take out what a publisher left between adding and the pointer: versions above the champion.
+        """Take out what a publisher left between adding and the pointer: versions above the champion that are no shadows.
 
         The log is told first: a version that can't be told of stays for the next publisher, for it is all that reminds of it.
         """
         self._announcing.settle(name)
-        champion = self._repository.champion(name)
+        champion, shadows = self._repository.champion(name), self._repository.shadow(name).verified
         for number in self._repository.numbers(name):
-            if number > champion:
+            if number > champion and number not in shadows:
                 log.warning("publication undone", extra={"model": name, "version": number})
                 self._repository.remove_version(name, number)
 

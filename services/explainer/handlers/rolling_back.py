@@ -56,7 +56,11 @@ class RollingBack:
 
     def _find_target(self, name: str, version: int, champion: int) -> ServedVersion:
         """The version to repeat, seen from `champion`: the same however far the pointer has moved since."""
-        versions = {each.version: each for each in self._repository.versions(name) if each.version <= champion}
+        versions = {
+            each.version: each
+            for each in self._repository.versions(name)
+            if each.version <= champion and not each.as_shadow
+        }
         digest = versions[champion].digest if champion in versions else ""
         if version:
             if version not in versions:
