@@ -9,6 +9,7 @@ it has them end with a checkpoint. When it is killed the system kills them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -74,7 +75,8 @@ def _end_as(statuses: list[int]) -> NoReturn:
 
 
 def _die_of(number: signal.Signals) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)
+    with contextlib.suppress(OSError):  # SIGKILL can't be handled otherwise anyway
+        signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     raise SystemExit(1)  # where the signal is held back
 

@@ -87,13 +87,14 @@ def main() -> None:
     arguments = parser.parse_args()
     set_up_logging()
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     threading.Thread(target=_stop_with_parent, args=(arguments.parent, stopping), daemon=True, name="parent").start()
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
     try:
         with _join_team() as team:
+            # Not before: whoever waits for a team that does not come has nothing to keep.
+            signal.signal(signal.SIGTERM, lambda *_: stopping.set())
             _train_and_tell(arguments, stopping, team)
     except TeamLost as error:
         # Whose fault it was is not known here: the launcher sees who died, and starts all anew.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -22,11 +23,15 @@ _LEADER = 0
 
 @contextlib.contextmanager
 def join_group() -> Iterator[ProcessGroup]:
-    """Join the group that the launcher's variables name (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), and leave it after the block. Raises: TeamLost."""
+    """Join the group that the variables of torch's launcher name, and leave it after the block. Raises: TeamLost."""
+    timeout = timedelta(seconds=SILENCE_S)
     with _noticing_loss():
-        distributed.init_process_group("gloo", timeout=timedelta(seconds=SILENCE_S))
+        store, rank, size = next(distributed.rendezvous("env://", timeout=timeout))
+        # The launcher keeps one store for all its attempts (torch 2.13), and the addresses of those that died would be taken for ours.
+        store = distributed.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
-        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(rank, size)
     finally:
         distributed.destroy_process_group()
 

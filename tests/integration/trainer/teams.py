@@ -62,7 +62,8 @@ class RunningTeam:
 
 def _work(place: dict[str, str], end: Connection, asked: bytes) -> None:
     torch.set_num_threads(1)
-    os.environ |= place | {"MASTER_ADDR": "localhost", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    launched = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    os.environ |= place | launched | {"MASTER_ADDR": "localhost"}
     work, arguments = pickle.loads(asked)
     with join_group() as team:
         end.send_bytes(_JOINED)
