@@ -69,10 +69,16 @@ class Client(AbstractContextManager):
         """Served versions, of one model or of all."""
         return self._call("explainer", self._explainer.ListModels, explainer_pb.ListModelsRequest(name=name)).models
 
-    def publish(self, name: str, bundle_path: str, expected_champion: int, key: str) -> vision_pb2.ModelVersion:
-        """Serve a bundle of the artifact store as the next version of `name`."""
+    def publish(
+        self, name: str, bundle_path: str, expected_champion: int, key: str, as_shadow: bool = False
+    ) -> vision_pb2.ModelVersion:
+        """Serve a bundle of the artifact store as the next version of `name`, its champion or its shadow."""
         request = explainer_pb.PublishModelRequest(
-            name=name, bundle_path=bundle_path, expected_champion_version=expected_champion, idempotency_key=key
+            name=name,
+            bundle_path=bundle_path,
+            expected_champion_version=expected_champion,
+            idempotency_key=key,
+            as_shadow=as_shadow,
         )
         return self._call("explainer", self._explainer.PublishModel, request, _PUBLISH_TIMEOUT_S).model
 
@@ -101,6 +107,15 @@ class Client(AbstractContextManager):
         )
         return self._call("explainer", self._explainer.RollBackModel, request, _PUBLISH_TIMEOUT_S)
 
+    def set_shadow(self, name: str, version: int) -> vision_pb2.ModelVersion:
+        """Compare `version` of `name` with its champion in the background from now on; 0 ends that."""
+        request = explainer_pb.SetShadowRequest(name=name, version=version)
+        return self._call("explainer", self._explainer.SetShadow, request).shadow
+
+    def shadow(self, name: str) -> explainer_pb.GetShadowResponse:
+        """How the shadow of `name` compares with its champion."""
+        return self._call("explainer", self._explainer.GetShadow, explainer_pb.GetShadowRequest(name=name))
+
     def predict(
         self, name: str, images: Sequence[NamedImage], version: int = 0, frame: int = 0
     ) -> list[vision_pb2.Prediction]:
@@ -121,8 +136,13 @@ class Client(AbstractContextManager):
         method: str = "ATTRIBUTION_METHOD_UNSPECIFIED",
         with_overlay: bool = False,
         frame: int = 0,
+        contrast_label: str = "",
+        with_faithfulness: bool = False,
     ) -> tuple[vision_pb2.ModelVersion, list[explainer_pb.Explanation]]:
-        """Explanations of any number of pictures, in order, and which version gave them; frame 0 is a file's only one."""
+        """Explanations of any number of pictures, in order, and which version gave them; frame 0 is a file's only one.
+
+        With a `contrast_label` the maps are of what speaks for the target against that class.
+        """
         model = _version(name, version)
 
         def ask(chunk: Sequence[NamedImage]) -> Sequence[explainer_pb.Explanation]:
@@ -133,6 +153,8 @@ class Client(AbstractContextManager):
                 target_label=target_label,
                 method=method,
                 with_overlay=with_overlay,
+                contrast_label=contrast_label,
+                with_faithfulness=with_faithfulness,
             )
             reply = self._call("explainer", self._explainer.Explain, request)
             # The champion may change between chunks: later ones ask for the version that answered the first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,9 @@ from plumbline.cli.session import Model, Session, Version, console, failures_tol
 from plumbline.cli.specifying import specification_app
 from plumbline.client import Client, NamedImage, explained_images
 from plumbline.errors import PlumblineError
+from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
+from plumbline.names import short_name
 from plumbline.report import collect, render
 from plumbline.stack.control import start_stack, stop_stack
 from plumbline.stack.layout import StackLayout
@@ -38,6 +41,15 @@ app.add_typer(specification_app, name="specification")
 app.command()(review)
 
 
+Method = StrEnum(
+    "Method",
+    [
+        (name, name.lower().replace("_", "-"))
+        for name in (
+            short_name(explainer_pb.AttributionMethod, number) for number in explainer_pb.AttributionMethod.values()[1:]
+        )
+    ],
+)
 Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files.", exists=True, dir_okay=False)]
 Frame = Annotated[int, typer.Option(min=0, help="Frame of DICOM files that hold several, from 1; 0: the only one.")]
 
@@ -91,6 +103,13 @@ def explain(
         Path | None, typer.Option(file_okay=False, help="Folder for PNGs of picture, map and segments.")
     ] = None,
     frame: Frame = 0,
+    method: Annotated[
+        Method | None, typer.Option(help="How the evidence is attributed; default: DeepLIFT SHAP.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="Class that the explained one is held against.")] = "",
+    faithfulness: Annotated[
+        bool, typer.Option("--faithfulness", help="Measure the maps: areas of deletion (small is good) and insertion.")
+    ] = False,
 ) -> None:
     """Classify pictures and show where the evidence lies."""
     with failures_told(), context.obj.client() as client:
@@ -98,14 +117,28 @@ def explain(
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         answered, explanations = client.explain(
-            name, _named(images), version, target, with_overlay=out is not None, frame=frame
+            name,
+            _named(images),
+            version,
+            target,
+            f"ATTRIBUTION_METHOD_{method.name if method else 'UNSPECIFIED'}",
+            with_overlay=out is not None,
+            frame=frame,
+            contrast_label=against,
+            with_faithfulness=faithfulness,
         )
-        table = Table("picture", "says", "probability", "explained", "segments (share of the positive evidence)")
+        measured = ["deletion, insertion"] if faithfulness else []
+        table = Table(
+            "picture", "says", "probability", "explained", "segments (share of the positive evidence)", *measured
+        )
         for explanation in explanations:
             prediction = explanation.prediction
             shares = ", ".join(f"{segment.index}: {segment.share:.2f}" for segment in explanation.segments)
             row = [explanation.image_id, prediction.label, f"{max(prediction.probabilities):.3f}"]
-            table.add_row(*map(escape, row), escape(explanation.target_label), shares or "none")
+            explained = " against ".join(filter(None, (explanation.target_label, explanation.contrast_label)))
+            areas = explanation.faithfulness
+            measures = [f"{areas.deletion_auc:.3f}, {areas.insertion_auc:.3f}"] if faithfulness else []
+            table.add_row(*map(escape, row), escape(explained), shares or "none", *measures)
             if out is not None:
                 name = explanation.image_id.replace("/", "_")
                 (out / f"{name}.explained.png").write_bytes(explanation.overlay_png)

@@ -11,7 +11,9 @@ import grpc
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from plumbline.cli import app
 from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
@@ -133,6 +135,18 @@ def test_method_that_does_not_go_with_the_net_is_refused_with_those_that_do_and_
     told = re.search(r"methods that fit: ([A-Z_, ]+)", str(caught.value)).group(1)
     assert set(told.strip().split(", ")) == set(METHODS) - set(NEED_A_GRID)
     assert nets.client.explain(nets.name, nets.pictures[:2])[1]
+
+
+def test_command_asks_for_method_contrast_and_faithfulness(nets, tmp_path):
+    (tmp_path / "a.png").write_bytes(PICTURES[0])
+    where = ["--explainer", nets.layout.explainer, "--lvlm", nets.layout.lvlm, "--trainer", nets.layout.trainer]
+    asked = ["--target", "b", "--against", "d", "--method", "grad-cam", "--faithfulness"]
+    told = CliRunner().invoke(
+        app, [*where, "explain", str(tmp_path / "a.png"), "--model", "vit", *asked], env={"COLUMNS": "200"}
+    )
+    assert told.exit_code == 0
+    assert "b against d" in told.output
+    assert re.search(r"0\.\d{3}, 0\.\d{3}", told.output)
 
 
 REFUSED = {

@@ -29,6 +29,7 @@ PREPROCESSING = "preprocessor_config.json"
 BASELINES = "baselines.safetensors"
 PROVENANCE = "plumbline.json"
 CARD = "README.md"
+_ONE_OF_CLASSES = "single_label_classification"
 _DIGESTED = (CONFIG, WEIGHTS, PREPROCESSING, BASELINES)
 
 
@@ -181,6 +182,12 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def _read_labels(config: PreTrainedConfig) -> tuple[str, ...]:
+    if config.problem_type not in (None, _ONE_OF_CLASSES):
+        # One softmax: predictions, the choice of pictures, losses and gate all rest on it.
+        raise InvalidInput(
+            "bundle",
+            f"{CONFIG}: problem_type is '{config.problem_type}'; expected '{_ONE_OF_CLASSES}': one class per picture",
+        )
     if sorted(config.id2label) != list(range(config.num_labels)):
         raise InvalidInput("bundle", f"{CONFIG}: id2label must number its classes from 0 without a gap")
     labels = tuple(config.id2label[index] for index in range(config.num_labels))

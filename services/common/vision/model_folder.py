@@ -28,7 +28,6 @@ _FIELD = "folder"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _SHARDS = f"{WEIGHTS}.index.json"
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
-_ONE_OF_CLASSES = "single_label_classification"
 
 
 def check_model_folder(folder: Path) -> None:
@@ -109,9 +108,4 @@ def _check_architecture(config: PreTrainedConfig) -> None:
         raise InvalidInput(
             _FIELD,
             f"{CONFIG}: architectures is {config.architectures}; expected {' or '.join(names)}, which has a head for classes",
-        )
-    if config.problem_type not in (None, _ONE_OF_CLASSES):
-        raise InvalidInput(
-            _FIELD,
-            f"{CONFIG}: problem_type is '{config.problem_type}'; expected '{_ONE_OF_CLASSES}': one class per picture",
         )

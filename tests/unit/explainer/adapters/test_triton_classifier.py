@@ -3,8 +3,16 @@
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from services.common.runtime.errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable, Unsupported
+from services.common.runtime.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+    Unsupported,
+)
 from services.explainer.adapters.triton_classifier import _translate
+from services.explainer.triton import tensors
 
 
 @pytest.mark.parametrize(
@@ -23,6 +31,15 @@ from services.explainer.adapters.triton_classifier import _translate
 def test_failure_that_is_expected_has_its_kind(status, message, kind):
     error = InferenceServerException(message, f"StatusCode.{status}")
     assert type(_translate(error, "net version 1")) is kind
+
+
+def test_method_that_does_not_go_with_the_model_is_the_callers_fault_at_method():
+    message = (
+        f"the attribution method failed on this model: {tensors.UNFIT}GRAD_CAM: no grid; methods that fit: OCCLUSION"
+    )
+    error = _translate(InferenceServerException(message, "StatusCode.INVALID_ARGUMENT"), "net version 1")
+    assert isinstance(error, InvalidInput)
+    assert (error.field, error.description) == ("method", "GRAD_CAM: no grid; methods that fit: OCCLUSION")
 
 
 @pytest.mark.parametrize("status", ["INTERNAL", "INVALID_ARGUMENT", "UNKNOWN"])

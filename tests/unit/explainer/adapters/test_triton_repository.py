@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,26 @@ def test_version_that_cannot_be_read_does_not_take_the_others_along(repository, 
     assert find_version(repository, "net", 3).publication_key == "three"
     with pytest.raises(NotFound, match=r"model\.version"):
         find_version(repository, "net", 2)
+
+
+@pytest.mark.parametrize("is_gpu", [False, True])
+def test_configuration_of_an_earlier_release_is_renewed_and_the_model_runs_where_it_did(tmp_path, bundle, is_gpu):
+    TritonRepository(tmp_path / "models", is_gpu).add_version("net", bundle, "key")
+    config = tmp_path / "models" / "net" / "config.pbtxt"
+    written = config.read_text()
+    config.write_text(re.sub(r",\n +{ name: \"(CONTRAST|FAITHFULNESS)\"[^}]*}", "", written))
+    assert "CONTRAST" not in config.read_text()
+    TritonRepository(tmp_path / "models", not is_gpu).renew_configs()
+    assert config.read_text() == written
+
+
+def test_configuration_that_is_as_this_release_writes_it_is_left_alone(repository, bundle, tmp_path):
+    """Triton loads all versions again when the file changes."""
+    repository.add_version("net", bundle, "key")
+    config = tmp_path / "models" / "net" / "config.pbtxt"
+    before = config.stat()
+    repository.renew_configs()
+    assert (config.stat().st_ino, config.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_no_number_is_used_twice(repository, bundle):
