@@ -56,7 +56,7 @@ def explain(served: Served, name: str, **content) -> pb.ExplainResponse:
         **({"model": {"name": name}, "images": [{"data": data} for data in PICTURES]} | content)
     )
     with grpc.insecure_channel(served.layout.explainer) as channel:
-        return rpc.ExplainerServiceStub(channel).Explain(request, timeout=30)
+        return rpc.ExplainerServiceStub(channel).Explain(request, timeout=60)
 
 
 def maps(reply: pb.ExplainResponse) -> np.ndarray:
