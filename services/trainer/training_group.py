@@ -56,7 +56,7 @@ def main() -> None:
     except SignalException as error:
         _die_of(error.sigval)
     except ChildFailedError as error:
-        _end_as([failure.exitcode for failure in error.failures.values()])
+        end_as([failure.exitcode for failure in error.failures.values()])
 
 
 def _stop_with_parent(parent: int) -> None:
@@ -66,12 +66,12 @@ def _stop_with_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end_as(statuses: list[int]) -> NoReturn:
+def end_as(statuses: list[int]) -> NoReturn:
     """End like the process that the others were ended for: those have the launcher's SIGTERM, or lost their connection to it."""
-    signals = {-status for status in statuses if status < 0}
-    for number in signals - {signal.SIGTERM}:
-        _die_of(signal.Signals(number))
-    sys.exit(max(statuses, default=1) if max(statuses, default=1) > 0 else 1)
+    signals = {-status for status in statuses if status < 0} - {signal.SIGTERM}
+    if signals:
+        _die_of(signal.Signals(signals.pop()))
+    sys.exit(max(1, *statuses))
 
 
 def _die_of(number: signal.Signals) -> NoReturn:

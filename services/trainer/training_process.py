@@ -92,7 +92,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
     try:
-        with _join_team() as team:
+        with _join_team(arguments.parent) as team:
             # Not before: whoever waits for a team that does not come has nothing to keep.
             signal.signal(signal.SIGTERM, lambda *_: stopping.set())
             _train_and_tell(arguments, stopping, team)
@@ -103,13 +103,15 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _join_team() -> Iterator[Team]:
-    """The team that a launcher has started this process for, or a team of one."""
+def _join_team(launcher: int) -> Iterator[Team]:
+    """The team that the process `launcher` has started this one for, or a team of one. Raises: TeamLost."""
     if not distributed.is_torchelastic_launched():
         yield ALONE
         return
     # The launcher gives each process a session of its own, so what ends the launcher's does not reach it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+        raise TeamLost("the launcher died while this process started")
     with join_group() as team:
         yield team
 
