@@ -1,4 +1,4 @@
-"""Served models on the terminal: list, show, add, roll back."""
+"""Served models on the terminal: list, show, add, roll back, compare in the shadow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from plumbline.cli.session import Model, Version, console, failures_told, only_model
-from plumbline.client import NamedImage
+from plumbline.client import Client, NamedImage
 from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.names import short_name
@@ -23,7 +23,9 @@ from plumbline.stack.bundles import store_model_folder
 BASELINE_COUNT = 20
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm")
 
-models_app = typer.Typer(invoke_without_command=True, help="List the served models, show or add one, or roll one back.")
+models_app = typer.Typer(
+    invoke_without_command=True, help="List the served models, show, add or compare one, or roll one back."
+)
 
 
 @models_app.callback()
@@ -39,12 +41,13 @@ def list_models(context: typer.Context) -> None:
     with failures_told(), context.obj.client() as client:
         table = Table("model", "version", "champion", "answers", "classes", Column("digest", overflow="fold"))
         for served in client.models():
-            marks = ["yes" if mark else "" for mark in (served.is_champion, served.is_ready)]
+            champion = "yes" if served.is_champion else "shadow" if served.is_shadow else ""
             repeats = f" (weights of {served.repeats_version})" if served.repeats_version else ""
             table.add_row(
                 served.model.name,
                 f"{served.model.version}{repeats}",
-                *marks,
+                champion,
+                "yes" if served.is_ready else "",
                 escape(", ".join(served.labels)),
                 served.model.digest,
             )
@@ -134,6 +137,70 @@ def roll_back_model(
             f"{name} version {reply.model.version} is served, with the weights of version {reply.repeats_version}, {reply.model.digest}",
             highlight=False,
         )
+
+
+@models_app.command("shadow")
+def shadow_model(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[int, typer.Argument(min=0, help="Version to compare with the champion from now on.")] = 0,
+    job: Annotated[
+        str, typer.Option(help="A job whose challenger is to be served for this, such as a rejected one.")
+    ] = "",
+    is_off: Annotated[bool, typer.Option("--off", help="End the comparison.")] = False,
+) -> None:
+    """Let a version answer a share of the champion's requests unseen; with the name alone: tell how the two compare."""
+    with failures_told(), context.obj.client() as client:
+        if sum(map(bool, (version, job, is_off))) > 1:
+            raise PlumblineError("expected one of VERSION, --job and --off")
+        if job:
+            champion = _champion(client.models(name))
+            with console.status("loading and checking the model"):
+                served = client.publish(
+                    name, _find_challenger(client, job, name), champion, f"shadow-{job}", as_shadow=True
+                )
+            client.set_shadow(name, served.version)  # it may have been served before, and ended
+            console.print(f"{name} version {served.version} is the shadow, {served.digest}", highlight=False)
+        elif version or is_off:
+            served = client.set_shadow(name, version)
+            told = f"version {served.version} is the shadow, {served.digest}" if version else "has no shadow"
+            console.print(f"{name} {told}", highlight=False)
+        else:
+            _print_comparison(name, client.shadow(name))
+
+
+def _find_challenger(client: Client, job_id: str, name: str) -> str:
+    """Where in the store the bundle lies that a job made of the model."""
+    job = client.job(job_id)
+    path = json.loads(job.metrics_json or "{}").get("bundle_path", "")
+    if job.model.name != name or not path:
+        raise PlumblineError(f"--job: job {job_id} has made no version of '{name}'")
+    return path
+
+
+def _print_comparison(name: str, found: explainer_pb.GetShadowResponse) -> None:
+    if found.shadow.version:
+        console.print(
+            f"{name} version {found.shadow.version} is the shadow, of {found.share:.0%} of the champion's requests",
+            highlight=False,
+        )
+    else:
+        console.print(f"{name} has no shadow", highlight=False)
+    if not found.shadow_version:
+        return
+    since = found.since.ToDatetime().strftime("%Y-%m-%d %H:%M")
+    for line in (
+        f"version {found.shadow_version} against version {found.champion_version} since {since} (UTC):",
+        f"{found.picture_count} pictures, the same label for {found.agreement:.1%}, probabilities {found.mean_difference:.4f} apart; "
+        f"{found.failed_count} failed, {found.dropped_count} dropped",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    labels = list(found.labels)
+    table = Table(f"version {found.champion_version} says", *(escape(f"{label} in the shadow") for label in labels))
+    for row, label in enumerate(labels):
+        counts = found.confusion[row * len(labels) : (row + 1) * len(labels)]
+        table.add_row(escape(label), *map(str, counts))
+    console.print(table)
 
 
 def _champion(served: Iterable[explainer_pb.ServedModel]) -> int:
