@@ -139,8 +139,12 @@ def _guard_unary(
     async def guarded(data: bytes, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await behaviour(_read(data, deserialize), context)
+        except (grpc.aio.AbortError, grpc.aio.UsageError):
+            raise
         except Exception as error:
-            await _abort(context, error, method)
+            status = _describe(error, method)
+        del data
+        await _abort(context, status)
 
     return guarded
 
@@ -157,15 +161,19 @@ def _guard_stream(
                 return
             async for response in responses:
                 yield response
+            return
+        except (grpc.aio.AbortError, grpc.aio.UsageError):
+            raise
         except Exception as error:
-            await _abort(context, error, method)
+            status = _describe(error, method)
+        data = responses = response = None
+        await _abort(context, status)
 
     return guarded
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> None:
-    if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
-        raise error
+def _describe(error: Exception, method: str) -> status_pb2.Status:
+    """The status of a call that failed, which is logged."""
     if isinstance(error, errors.ServiceError):
         status = to_status(error)
         log.info("request refused", extra={"method": method, "kind": error.kind})
@@ -175,5 +183,11 @@ async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: st
             code=grpc.StatusCode.INTERNAL.value[0], message=f"internal error, request {request_id}"
         )
         log.error("request failed", exc_info=error, extra={"method": method, "request_id": request_id})
+    return status
+
+
+async def _abort(context: grpc.aio.ServicerContext, status: status_pb2.Status) -> None:
+    """End the call. Its context keeps what is raised here, and that keeps the frames it went through, in a circle that is not collected for long:
+    neither the first error, with all of a request's pictures in its frames, nor the request may be among it."""
     code = next(c for c in grpc.StatusCode if c.value[0] == status.code)
     await context.abort(code, status.message, trailing_metadata=((_DETAILS_KEY, status.SerializeToString()),))

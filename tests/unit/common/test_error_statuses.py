@@ -1,7 +1,9 @@
 """Every kind of failure through a real server: code, field, reason, retry advice."""
 
+import gc
 import logging
 import re
+import weakref
 
 import grpc
 import pytest
@@ -28,10 +30,13 @@ class Raising(health_pb2_grpc.HealthServicer):
         raise self._error
 
 
-async def call(error: Exception, is_stream: bool = False, data: bytes = b"") -> grpc.aio.AioRpcError:
-    """What a caller sees who sends `data`."""
+async def call(
+    failing: Exception | health_pb2_grpc.HealthServicer, is_stream: bool = False, data: bytes = b""
+) -> grpc.aio.AioRpcError:
+    """What a caller sees who sends `data` to a servicer that fails, by the error given or of itself."""
+    servicer = Raising(failing) if isinstance(failing, Exception) else failing
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-    health_pb2_grpc.add_HealthServicer_to_server(Raising(error), server)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -156,6 +161,38 @@ async def test_bug_is_internal_and_tells_nothing_but_a_request_id():
     assert caught.code() == grpc.StatusCode.INTERNAL
     assert re.fullmatch("internal error, request [0-9a-f]{32}", caught.details())
     assert not details(caught, error_details_pb2.ErrorInfo)
+
+
+class Held:
+    """Stands for the pictures of a request."""
+
+
+class Holding(health_pb2_grpc.HealthServicer):
+    """Fails with something large in its frames."""
+
+    def __init__(self) -> None:
+        self.held: list[weakref.ref[Held]] = []
+
+    async def Check(self, request, context):
+        large = Held()
+        self.held.append(weakref.ref(large))
+        raise errors.InvalidInput("images[0].data", "too large")
+
+    async def Watch(self, request, context):
+        yield health_pb2.HealthCheckResponse()
+        await self.Check(request, context)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_nothing_of_a_refused_request_waits_for_the_garbage_collector(is_stream):
+    servicer = Holding()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await call(servicer, is_stream)
+        assert [reference() for reference in servicer.held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 async def test_bugs_stack_is_logged_under_the_request_id(caplog):
