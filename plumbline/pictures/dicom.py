@@ -131,6 +131,8 @@ def _check_syntax(data: bytes) -> None:
 
 
 def _find_frame(count: int, frame: int) -> int:
+    if count < 1:
+        raise PictureError("a number of frames below 1")
     if frame == 0 and count > 1:
         raise PictureError(f"{count} frames; expected the number of one, from 1")
     if frame > count:
