@@ -7,67 +7,36 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.common.runtime.queues import JOBS_QUEUE, TRAIN_TASK
 from services.trainer.adapters.celery_queue import build_app
 from services.trainer.adapters.job_record import checkpoints_path
-from services.trainer.adapters.training_child import TrainingChild
-from services.trainer.domain.job import Job, JobState
-from services.trainer.ports import Progress, RunKilled, WorkerStopping
+from services.trainer.domain.job import JobState
+from services.trainer.ports import RunKilled, WorkerStopping
 from tests.integration.trainer.conftest import Trainer
-from tests.integration.trainer.made_job import make_batches, make_waiting_job, write_data_and_model
 from tests.integration.trainer.training_processes import signal_training
+from tests.integration.trainer.training_stage import NEVER_S, OFTEN_S, TRAINED_S, Stage
 from tests.support.waiting import wait_for
-
-NEVER_S, OFTEN_S = 1e6, 0.2
-TRAINED_S = 120.0
-
-
-class _Stage:
-    """A job whose critiques are all there."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.job: Job = make_waiting_job(trainer, write_data_and_model(trainer))
-        for batch in make_batches(trainer, self.job):
-            for critique in batch.critiques:
-                trainer.record.add_critique(self.job.job_id, critique)
-        self.stopping = threading.Event()
-        self.shown: list[Progress] = []
-
-    @property
-    def checkpoints(self) -> list[str]:
-        folder = self.trainer.root / "store" / checkpoints_path(self.job.job_id)
-        return sorted(path.name for path in folder.glob("[0-9]*")) if folder.is_dir() else []
-
-    def run(self, interval_s: float, meanwhile: Callable[[], object] = lambda: None) -> dict[str, Any]:
-        """One training process; `meanwhile` comes about every second and after each report."""
-        root, self.shown = self.trainer.root, []
-        child = TrainingChild(str(root / "store"), root / "data", 1, TRAINED_S, interval_s, self.stopping)
-        return child(self.job, self.shown.append, lambda: meanwhile() or True, lambda step, numbers: None)
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> _Stage:
-    return _Stage(Trainer(tmp_path, broker_url="", listen=""))
+def stage(tmp_path: Path) -> Stage:
+    return Stage(Trainer(tmp_path, broker_url="", listen=""))
 
 
 @pytest.fixture(scope="module")
 def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the bundle of a training that nothing happens to goes: its digest."""
-    stage = _Stage(Trainer(tmp_path_factory.mktemp("whole"), broker_url="", listen=""))
+    stage = Stage(Trainer(tmp_path_factory.mktemp("whole"), broker_url="", listen=""))
     metrics = stage.run(NEVER_S)
     assert stage.checkpoints == []
     return metrics["bundle_path"]
 
 
-def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_bundle(stage: _Stage, bundle_path: str):
+def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_bundle(stage: Stage, bundle_path: str):
     def kill_once_there_is_a_checkpoint() -> None:
         if stage.checkpoints:
             signal_training(os.getpid(), signal.SIGKILL)
@@ -82,7 +51,7 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_bund
 
 
 def test_a_training_that_is_told_to_go_writes_a_checkpoint_at_once_and_another_ends_it_alike(
-    stage: _Stage, bundle_path: str
+    stage: Stage, bundle_path: str
 ):
     def stop_once_it_trains() -> None:
         if stage.shown:
@@ -96,7 +65,7 @@ def test_a_training_that_is_told_to_go_writes_a_checkpoint_at_once_and_another_e
     assert stage.run(NEVER_S)["bundle_path"] == bundle_path
 
 
-def test_a_training_whose_worker_died_while_it_started_ends_with_a_checkpoint_at_its_first_step(stage: _Stage):
+def test_a_training_whose_worker_died_while_it_started_ends_with_a_checkpoint_at_its_first_step(stage: Stage):
     root, nobody = stage.trainer.root, "0"
     command = [sys.executable, "-m", "services.trainer.training_process", "--parent", nobody]
     command += ["--store", str(root / "store"), "--data", str(root / "data"), "--job", stage.job.job_id]
@@ -106,7 +75,7 @@ def test_a_training_whose_worker_died_while_it_started_ends_with_a_checkpoint_at
 
 
 def test_a_checkpoint_that_can_not_be_read_costs_time_but_not_the_job(
-    stage: _Stage, bundle_path: str, capfd: pytest.CaptureFixture[str]
+    stage: Stage, bundle_path: str, capfd: pytest.CaptureFixture[str]
 ):
     folder = stage.trainer.root / "store" / checkpoints_path(stage.job.job_id)
     folder.mkdir()
@@ -117,7 +86,7 @@ def test_a_checkpoint_that_can_not_be_read_costs_time_but_not_the_job(
 
 def test_a_job_whose_training_is_killed_three_times_ends_failed(trainer: Trainer):
     worker = trainer.start("worker")
-    stage = _Stage(trainer)
+    stage = Stage(trainer)
     job_id = stage.job.job_id
     trainer.record.advance(trainer.record.load(job_id), JobState.TRAINING)
     build_app(trainer.broker_url).send_task(TRAIN_TASK, kwargs={"job_id": job_id}, queue=JOBS_QUEUE, ignore_result=True)

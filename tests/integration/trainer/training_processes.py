@@ -8,13 +8,13 @@ import signal
 from pathlib import Path
 
 
-def find_trainings(parent: int) -> set[int]:
-    """Ids of the training processes that `parent` has."""
+def find_trainings(parent: int, module: str = "training_process") -> set[int]:
+    """Ids of the training processes that `parent` has, or of the `training_group` ones that have those."""
     found = set()
     for task in Path(f"/proc/{parent}/task").iterdir():
         for pid in (task / "children").read_text().split():
             with contextlib.suppress(OSError):  # it ends at this moment
-                if b"services.trainer.training_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if f"services.trainer.{module}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.add(int(pid))
     return found
 
