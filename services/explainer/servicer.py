@@ -69,18 +69,22 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self._call_timeout_s = call_timeout_s
 
     async def Predict(self, request: pb.PredictRequest, context: grpc.aio.ServicerContext) -> pb.PredictResponse:
-        model, budget = request.model, self._budget(context)
-        pictures = await self._read_pictures(request.images, MAX_PREDICTED, budget)
-        served, predictions = await self._explaining.predict(model.name, model.version, model.digest, pictures, budget)
+        model = request.model
+        with self._budget(context) as budget:
+            pictures = await self._read_pictures(request.images, MAX_PREDICTED, budget)
+            served, predictions = await self._explaining.predict(
+                model.name, model.version, model.digest, pictures, budget
+            )
         messages = [_prediction(served, prediction) for prediction in predictions]
         return pb.PredictResponse(model=_model(served), predictions=messages)
 
     async def Explain(self, request: pb.ExplainRequest, context: grpc.aio.ServicerContext) -> pb.ExplainResponse:
-        model, budget, options = request.model, self._budget(context), _read_options(request)
-        pictures = await self._read_pictures(request.images, MAX_EXPLAINED, budget)
-        served, explanations = await self._explaining.explain(
-            model.name, model.version, model.digest, pictures, options, budget
-        )
+        model, options = request.model, _read_options(request)
+        with self._budget(context) as budget:
+            pictures = await self._read_pictures(request.images, MAX_EXPLAINED, budget)
+            served, explanations = await self._explaining.explain(
+                model.name, model.version, model.digest, pictures, options, budget
+            )
         # Digests and run-length encodings of large pictures take long enough to hold other calls up.
         return await asyncio.to_thread(_explain_response, request, options, served, explanations)
 

@@ -26,6 +26,8 @@ def build_server(
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),
+            # No grace is set, so that a call in flight, such as a job being watched, may take its time.
+            ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
             ("grpc.so_reuseport", 0),
         ],
     )

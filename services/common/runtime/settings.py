@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +18,9 @@ class ServiceSettings(BaseSettings):
     """Address to serve gRPC on, host:port."""
     max_message_bytes: int = 64 * 2**20
     """Largest gRPC message taken; a larger one is RESOURCE_EXHAUSTED."""
+    max_connection_age_s: float = Field(default=600.0, gt=0)
+    """How long a client keeps one connection, seconds, give or take a tenth; calls in flight are finished on it, and the client's next call opens
+    another, perhaps to a replica that came up since."""
     drain_s: float = 10.0
     """How long calls in flight may run on after SIGTERM, seconds."""
 

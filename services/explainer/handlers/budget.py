@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from services.common.runtime.errors import DeadlineExceeded
 
 
-@dataclass(frozen=True)
-class Budget:
-    """The time of one call, from its arrival to `end` on `time.monotonic`'s clock; may be asked from any thread."""
+@dataclass
+class Budget(AbstractContextManager):
+    """The time of one call, from its arrival to `end` on `time.monotonic`'s clock; may be asked from any thread.
+
+    Used as a context it is spent at the end of its block, however that is left: a thread can't be cancelled with its call, and stops when it asks
+    next.
+    """
 
     end: float
 
@@ -18,6 +24,9 @@ class Budget:
     def of(cls, seconds: float) -> Budget:
         """A budget that starts now."""
         return cls(time.monotonic() + seconds)
+
+    def __exit__(self, *_: object) -> None:
+        self.end = -math.inf
 
     def remaining_s(self, done: str) -> float:
         """Seconds left, more than 0; `done` tells how far the call has come.

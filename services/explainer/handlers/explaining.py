@@ -85,7 +85,7 @@ class Explaining:
             When `budget` was spent before the answer.
         """
         served = find_version(self._repository, name, version, digest)
-        pixel_values = await asyncio.to_thread(_preprocess, served, pictures)
+        pixel_values = await asyncio.to_thread(_preprocess, served, pictures, budget)
         answers = await self._classifier.infer(served, pixel_values, budget.remaining_s("pictures preprocessed"))
         predictions = _read_logits(served, answers.logits)
         self._shadowing.offer(served, pictures, [prediction.probabilities for prediction in predictions])
@@ -112,7 +112,7 @@ class Explaining:
         """
         served = find_version(self._repository, name, version, digest)
         question = _ask(options, served.labels)
-        pixel_values = await asyncio.to_thread(_preprocess, served, pictures)
+        pixel_values = await asyncio.to_thread(_preprocess, served, pictures, budget)
         remaining_s = budget.remaining_s("pictures preprocessed")
         answers = await self._classifier.infer(served, pixel_values, remaining_s, question)
         predictions = _read_logits(served, answers.logits)
@@ -166,8 +166,12 @@ def _check_contrast(options: ExplainOptions, predictions: Sequence[Prediction]) 
             )
 
 
-def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack([served.preprocessor(picture) for picture in pictures])
+def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray], budget: Budget) -> np.ndarray:
+    rows = []
+    for picture in pictures:
+        budget.remaining_s(f"{len(rows)} of {len(pictures)} pictures preprocessed")
+        rows.append(served.preprocessor(picture))
+    return np.stack(rows)
 
 
 def _read_logits(served: ServedVersion, logits: np.ndarray) -> list[Prediction]:

@@ -142,6 +142,33 @@ async def test_health_says_not_serving_while_calls_drain(settings):
         watch.cancel()
 
 
+async def test_a_connection_ends_at_its_age_its_call_in_flight_is_finished_and_the_next_is_served(
+    settings, monkeypatch
+):
+    monkeypatch.setenv("EXAMPLE_MAX_CONNECTION_AGE_S", "0.3")
+    servicer = Waiting()
+    async with serving(ExampleSettings(), register_waiting(servicer)) as (_, channel):
+        stub = lvlm_service_pb2_grpc.LvlmServiceStub(channel)
+        call = stub.TranslateSpecification(lvlm_service_pb2.TranslateSpecificationRequest(), timeout=DEADLINE_S)
+        await asyncio.wait_for(servicer.entered.wait(), DEADLINE_S)
+        # The channel is IDLE once its connection is to take no more calls.
+        async with asyncio.timeout(DEADLINE_S):
+            while (state := channel.get_state()) is not grpc.ChannelConnectivity.IDLE:
+                await channel.wait_for_state_change(state)
+        assert not call.done()
+        request = health_pb2.HealthCheckRequest(service=LVLM)
+        assert (await health_pb2_grpc.HealthStub(channel).Check(request, timeout=DEADLINE_S)).status == SERVING
+        servicer.let.set()
+        assert isinstance(await call, lvlm_service_pb2.TranslateSpecificationResponse)
+
+
+@pytest.mark.parametrize("age", ["0", "-1"])
+def test_a_connection_may_not_end_before_it_began(settings, monkeypatch, age):
+    monkeypatch.setenv("EXAMPLE_MAX_CONNECTION_AGE_S", age)
+    with pytest.raises(ValueError, match="max_connection_age_s"):
+        ExampleSettings()
+
+
 async def test_address_in_use_fails_the_start(settings):
     async with serving(settings, register_waiting(Waiting())):
         with pytest.raises((OSError, RuntimeError), match=settings.listen.rpartition(":")[2]):
