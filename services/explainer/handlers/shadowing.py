@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.common.runtime.errors import NotFound, ServiceError
+from services.common.runtime.errors import InvalidInput, NotFound, ServiceError
 from services.explainer.domain.comparison import Comparison
 from services.explainer.domain.probabilities import softmax
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
@@ -79,9 +79,13 @@ class Shadowing:
 
         Raises
         ------
+        InvalidInput
+            At `name`, when it is empty.
         NotFound
             When there is no such model.
         """
+        if not name:
+            raise InvalidInput("name", "empty; expected the name of a served model")
         if name not in self._repository.names():
             raise NotFound(f"name: no model '{name}'; there are: {', '.join(self._repository.names()) or 'none'}")
         shadow = self._repository.shadow(name).version

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.common.runtime.errors import NotFound, Unavailable
+from services.common.runtime.errors import InvalidInput, NotFound, ServiceError, Unavailable
 from services.explainer.domain.comparison import Comparison
 from services.explainer.ports import ServedVersion, ShadowPointer
 from tests.unit.explainer.shadow_stage import SIDE, ShadowStage, draw_pictures, make_stage
@@ -182,6 +182,7 @@ async def test_how_it_stands_is_logged_in_numbers_once_in_a_while(stage: ShadowS
     assert (record.model, record.champion_version, record.shadow_version, record.picture_count) == ("net", B, A, 4)
 
 
-async def test_an_unknown_model_has_no_shadow_to_tell_of(stage: ShadowStage):
-    with pytest.raises(NotFound, match="name"):
-        stage.shadowing.find("nobody")
+@pytest.mark.parametrize(("name", "kind"), [("nobody", NotFound), ("", InvalidInput)])
+async def test_an_unknown_model_has_no_shadow_to_tell_of(stage: ShadowStage, name: str, kind: type[ServiceError]):
+    with pytest.raises(kind, match="name"):
+        stage.shadowing.find(name)
