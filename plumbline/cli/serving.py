@@ -20,6 +20,7 @@ from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.names import short_name
 from plumbline.stack.bundles import store_model_folder
 
+BASELINES = "baselines.safetensors"
 BASELINE_COUNT = 20
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm")
 
@@ -98,6 +99,10 @@ def add_model(
 ) -> None:
     """Check a model against transformers and against random parameters, and serve it as the next version."""
     with failures_told(), context.obj.client() as client:
+        if not baselines and not (folder / BASELINES).is_file():
+            raise PlumblineError(
+                f"--baselines: {folder} has no {BASELINES}; expected a folder of pictures like those to be classified"
+            )
         pictures = _choose_pictures(baselines) if baselines else []
         path, digest = store_model_folder(context.obj.stack().store_root, name, folder)
         champion = _champion(served for served in client.models() if served.model.name == name)

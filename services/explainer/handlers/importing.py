@@ -121,7 +121,7 @@ class Importing:
 
     def _copy(self, folder_path: str, made: Path) -> None:
         try:
-            with self._store.fetch(folder_path) as folder, _told_at("folder_path"):
+            with _told_at("folder_path"), self._store.fetch(folder_path) as folder:
                 check_model_folder(folder)
                 copy_model_files(folder, made)
         except NotFound as error:

@@ -157,3 +157,15 @@ def test_what_can_be_told_here_is_not_asked_for(explainer, layout, pictures, tmp
     assert result.exit_code == 1
     assert told in result.stderr
     assert explainer.asked == []
+
+
+def test_a_folder_without_baselines_takes_pictures_and_one_with_its_own_does_not(explainer, layout, tmp_path):
+    folder = write_model_folder(tmp_path / "model")
+    refused = run(explainer, "add", str(folder), "--name", "films")
+    assert (refused.exit_code, "--baselines: " in refused.stderr, explainer.asked) == (1, True, [])
+    (folder / "baselines.safetensors").write_bytes(b"the explainer reads them")
+    taken = run(explainer, "add", str(folder), "--name", "films")
+    assert taken.exit_code == 0, taken.output
+    (request,) = explainer.asked
+    assert not request.pictures
+    assert (layout.store / request.folder_path / "baselines.safetensors").is_file()

@@ -153,7 +153,7 @@ async def test_a_folder_at_fault_is_told_of_at_its_path_and_nothing_is_stored(st
     assert not (stage.store / "models").exists()
 
 
-@pytest.mark.parametrize("path", ["nowhere", "in/config.json"])
+@pytest.mark.parametrize("path", ["nowhere", "in/config.json", "../models", ""])
 async def test_a_path_that_is_no_folder_is_refused(stage, path):
     write_model_folder(stage.store / "in")
     with pytest.raises(InvalidInput) as caught:
