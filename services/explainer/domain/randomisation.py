@@ -9,7 +9,7 @@ from torch import nn
 from services.explainer.domain.attribution import AttributionMethod, attribute
 
 MAX_RANK_CORRELATION = 0.5
-"""ResNets, ConvNeXts, ViTs and our MLP come to 0.0 to 0.2; a map that is an edge detector comes to 1."""
+"""Trained ResNets on skin and on films come to 0.01, our MLP on digits to 0.05, tiny untrained nets to 0.2 at most; an edge detector comes to 1."""
 
 _ELEMENTS_IN_FLIGHT = 2**19
 """Few: this runs in the front, beside the requests, and a pass keeps some hundred times as much."""
