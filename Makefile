@@ -59,15 +59,18 @@ k8s-render:  ## Print the manifests of the local-cpu overlay
 k8s-check: $(VENV)/installed  ## Render, validate and hold the manifests to the policies
 	$(BIN)/python -m pytest -q tests/unit/deploy
 
+# Enough for two cores. With a GPU: make nano NANO_SHARDS=48 NANO_MINUTES=12 NANO_SCALE=8 NANO_WORKERS=14
+NANO_SHARDS ?= 24
+NANO_MINUTES ?= 150
+NANO_SCALE ?= 1
+NANO_WORKERS ?= 1
+
 .PHONY: nano
-nano: $(VENV)/installed  ## Train the embedded model from scratch (two and a half hours on 2 cores; resumable)
-	$(BIN)/python -m services.lvlm.nano.draw --cache .plumbline/nano/shards --world digits --shards 30
-	$(BIN)/python -m services.lvlm.nano.draw --cache .plumbline/nano/shards --world skin --shards 12 --pictures ../shared/data
-	$(BIN)/python -m services.lvlm.nano.draw --cache .plumbline/nano/shards --world films --shards 12 --pictures ../shared/data
-	$(BIN)/python -m services.lvlm.nano.train --shards .plumbline/nano/shards --worlds digits --minutes 62 --resume \
-		--work .plumbline/nano/digits --out .plumbline/nano/digits/model
-	$(BIN)/python -m services.lvlm.nano.train --shards .plumbline/nano/shards --minutes 84 --resume \
-		--start .plumbline/nano/digits/model --work .plumbline/nano/all --out services/lvlm/nano/model
+nano: $(VENV)/installed  ## Train the embedded model from scratch (three hours on 2 cores, minutes on a GPU; resumable)
+	for world in digits skin films; do \
+		$(BIN)/python -m services.lvlm.nano.draw --cache .plumbline/nano/shards --world $$world --shards $(NANO_SHARDS) --pictures ../shared/data || exit 1; done
+	$(BIN)/python -m services.lvlm.nano.train --shards .plumbline/nano/shards --minutes $(NANO_MINUTES) --scale $(NANO_SCALE) --workers $(NANO_WORKERS) \
+		--resume --work .plumbline/nano/all --out services/lvlm/nano/model
 	$(BIN)/python -m services.lvlm.nano.plot --log .plumbline/nano/all/log.jsonl --out services/lvlm/nano/model/learning-curve.png
 
 .PHONY: nano-evaluate

@@ -19,7 +19,7 @@ from benchmarks.provenance import ROOT
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS, attribute
 from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
 from services.lvlm.nano import things
-from services.lvlm.nano.segments import draw_segments, name_segments
+from services.lvlm.nano.segments import draw_segments, measure_shares, name_segments
 from services.lvlm.nano.sentences import EMPTY, Field, Specification, Writer, draw_specification
 from services.lvlm.nano.worlds import WORLDS, World, open_world
 from services.lvlm.nano.worlds.digits import INK_RATIO
@@ -181,7 +181,7 @@ def _explain_real(source: str, seed: int, write: Write, rng: np.random.Generator
             numbers[segment.mask] = segment.index
         cover = _cover(train, row)
         written = write(rng, Scene(train.pictures[row], cover))
-        cases.append(Case(train.pictures[row], cover, numbers, name_segments(numbers, cover), written))
+        cases.append(Case(train.pictures[row], cover, numbers, name_segments(measure_shares(numbers, cover)), written))
     return [case for case in cases if case.covered]
 
 

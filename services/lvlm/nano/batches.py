@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from services.lvlm.domain.panels import render_panels
 from services.lvlm.nano import answers, prompting, regions, things
 from services.lvlm.nano.building import CELL_COUNT, END, IMAGE_PX, PATCH_PX
-from services.lvlm.nano.draw import read_covered
+from services.lvlm.nano.draw import View
 from services.lvlm.nano.segments import MAX_SEGMENT_COUNT
 from services.lvlm.nano.sentences import Specification, Writer, draw_specification, draw_told
 from services.lvlm.nano.worlds import WORLDS, World
@@ -23,16 +23,21 @@ READ_THINGS = things.KNOWN
 STATUSES = (answers.NOT_NAMED, answers.MATTERS, answers.MUST_NOT_MATTER, answers.UNCLEAR)
 LAST_FIELD = "does not matter: "  # as the prompt files have it
 CLAUSE = re.compile(r"(, which[^.]*)?\.")
+COVERS = re.compile(r"Segment \d covers")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its answer; `learned` are the spans of the answer that carry a label (None: all of it)."""
+    """One question with its answer; `learned` are the spans of the answer that carry a label (None: all of it).
+
+    `shares` is how much of each segment every thing has, (segment, THING_COUNT), where the answer has to find that out.
+    """
 
     prompt: str
     answer: str
     learned: tuple[tuple[int, int], ...] | None = None
     specification: Specification | None = None
+    shares: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -40,33 +45,36 @@ class Tokens:
     """A batch of examples, padded right.
 
     Shapes: ids and labels (example, token); read_at (example,), the token that ends the specification's lines, 0 where a prompt has none;
-    statuses (example, READ_THINGS), what the specification says of each thing, IGNORED where there is none.
+    statuses (example, READ_THINGS), what the specification says of each thing, IGNORED where there is none; covers_at (example,
+    MAX_SEGMENT_COUNT), the token after which the answer names what each segment covers; shares (example, MAX_SEGMENT_COUNT, THING_COUNT),
+    what there is to name, 0 where nothing is.
     """
 
     ids: torch.Tensor
     labels: torch.Tensor
     read_at: torch.Tensor
     statuses: torch.Tensor
+    covers_at: torch.Tensor
+    shares: torch.Tensor
+
+    def to(self, device: torch.device) -> "Tokens":
+        """The same batch on another device."""
+        return Tokens(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
-def render_record(record: np.ndarray, tint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Panels and dense targets of a record, its colours multiplied by `tint`.
+def render(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Panels and dense targets of a scene.
 
-    Shapes: panels (2, 3, IMAGE_PX, IMAGE_PX) float32 in -1..1; cover share per cell (CELL_COUNT, things); joint share per
-    cell of segment and thing (CELL_COUNT, 7 * things), packed behind the cover share along the last axis.
+    Shapes: panels (2, 3, IMAGE_PX, IMAGE_PX) uint8; cover share per cell (CELL_COUNT, things); joint share per cell of segment and thing
+    (CELL_COUNT, 7 * things), packed behind the cover share along the last axis.
     """
-    side = int(record["side_px"])
-    picture = record["picture"][:side, :side]
-    if tint is not None:
-        picture = picture[:, :, None] if picture.ndim == 2 else picture
-        picture = (picture * tint).clip(0, 255).astype(np.uint8)
-    numbers, cover = record["numbers"][:side, :side], record["cover"][:side, :side]
-    masks = [numbers == number for number in range(1, int(record["segment_count"]) + 1)]
-    images = render_panels(picture, masks, PANELS, IMAGE_PX)
-    panels = np.stack([np.asarray(image, dtype=np.float32).transpose(2, 0, 1) for image in images]) / 127.5 - 1
+    side = view.cover.shape[0]
+    masks = [view.numbers == number for number in range(1, len(view.covered) + 1)]
+    images = render_panels(view.picture, masks, PANELS, IMAGE_PX)
+    panels = np.stack([np.asarray(image).transpose(2, 0, 1) for image in images])
     nearest = np.minimum((np.arange(IMAGE_PX) + 0.5) * side / IMAGE_PX, side - 1).astype(int)
-    big_cover = cover[nearest][:, nearest].astype(int)
-    joint = numbers[nearest][:, nearest].astype(int) * things.THING_COUNT + big_cover
+    big_cover = view.cover[nearest][:, nearest].astype(int)
+    joint = view.numbers[nearest][:, nearest].astype(int) * things.THING_COUNT + big_cover
     return panels, np.concatenate([_share(big_cover, things.THING_COUNT), _share(joint, JOINT_COUNT)], axis=1)
 
 
@@ -79,34 +87,27 @@ def _share(codes: np.ndarray, code_count: int) -> np.ndarray:
     return counts.reshape(CELL_COUNT, code_count).astype(np.float32) / PATCH_PX**2
 
 
-def draw_tint(rng: np.random.Generator, record: np.ndarray) -> np.ndarray | None:
-    """A strong colour cast for one grey picture in twelve, a slight one for every coloured picture. Shapes: (3,)."""
-    if record["picture"].ndim == 3:
-        return rng.uniform(0.85, 1.15) * rng.uniform(0.93, 1.07, 3)
-    return rng.uniform(0.4, 1.0, 3) if rng.random() < 0.08 else None
+def seen_in(view: View) -> list[int]:
+    """The things in a scene."""
+    return [int(code) for code in np.unique(view.cover) if code not in things.GROUNDS]
 
 
-def seen_in(record: np.ndarray) -> list[int]:
-    """The things in a record's picture."""
-    side = int(record["side_px"])
-    return [int(code) for code in np.unique(record["cover"][:side, :side]) if code not in things.GROUNDS]
-
-
-def draw_picture_question(rng: np.random.Generator, record: np.ndarray, world: World) -> Example:
+def draw_picture_question(rng: np.random.Generator, view: View, world: World) -> Example:
     """Ask for a critique, now and then for a description."""
-    seen, covered = seen_in(record), read_covered(record)
+    seen, covered = seen_in(view), view.covered
     if rng.random() < 0.12:
-        return Example(prompting.describe_prompt(len(covered)), answers.describe(seen, covered))
+        description = answers.describe(seen, covered)
+        return Example(prompting.describe_prompt(len(covered)), description, shares=view.shares)
     specification = draw_specification(rng, "train", seen, world)
     critique = answers.criticise(seen, covered, specification)
-    return Example(prompting.critic_prompt(specification, len(covered)), critique, specification=specification)
+    prompt = prompting.critic_prompt(specification, len(covered))
+    return Example(prompt, critique, specification=specification, shares=view.shares)
 
 
-def draw_region_question(rng: np.random.Generator, record: np.ndarray, world: World) -> Example:
+def draw_region_question(rng: np.random.Generator, view: View, world: World) -> Example:
     """Ask where something is: mostly something that is there, sometimes what is not, or what no one knows."""
-    side = int(record["side_px"])
-    cover = record["cover"][:side, :side]
-    seen = [code for code in seen_in(record) if code != things.UNKNOWN]
+    cover = view.cover
+    seen = [code for code in seen_in(view) if code != things.UNKNOWN]
     writer = Writer(rng, "train", world)
     if rng.random() < 0.06:
         return Example(prompting.ground_prompt(writer.foreign()), answers.UNCLEAR_PHRASE)
@@ -161,6 +162,8 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_co
     heads = tokenizer(prompts, return_offsets_mapping=True)
     tails = tokenizer([e.answer + END for e in examples], return_offsets_mapping=True)
     rows = []
+    covers_at = torch.zeros((len(examples), MAX_SEGMENT_COUNT), dtype=torch.long)
+    shares = torch.zeros((len(examples), MAX_SEGMENT_COUNT, things.THING_COUNT))
     for example, head, tail, offsets in zip(
         examples, heads["input_ids"], tails["input_ids"], tails["offset_mapping"], strict=True
     ):
@@ -168,6 +171,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_co
             token if example.learned is None or any(a <= start < b for a, b in example.learned) else IGNORED
             for token, (start, _) in zip(tail, offsets, strict=True)
         ]
+        if example.shares is not None:
+            named_at = [_token_at(offsets, match.end() - 1) for match in COVERS.finditer(example.answer)]
+            covers_at[len(rows), : len(named_at)] = torch.tensor(named_at) + len(head)
+            shares[len(rows), : len(named_at)] = torch.from_numpy(example.shares.astype(np.float32))
         rows.append((head + tail, [IGNORED] * len(head) + labels))
     length = max(len(ids) for ids, _ in rows)
     ids = torch.full((len(rows), length), tokenizer.pad_token_id)
@@ -177,7 +184,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_co
         labels[index, : len(row_labels)] = torch.tensor(row_labels)
     read_at = [_find_end(prompt, offsets) for prompt, offsets in zip(prompts, heads["offset_mapping"], strict=True)]
     statuses = [_statuses(example.specification) for example in examples]
-    return Tokens(ids, labels, torch.tensor(read_at), torch.tensor(statuses))
+    return Tokens(ids, labels, torch.tensor(read_at), torch.tensor(statuses), covers_at, shares)
 
 
 def _find_end(prompt: str, offsets: list[tuple[int, int]]) -> int:
@@ -185,8 +192,11 @@ def _find_end(prompt: str, offsets: list[tuple[int, int]]) -> int:
     start = prompt.find(LAST_FIELD)
     if start < 0:
         return 0
-    end = prompt.index("\n", start)
-    return next(index for index, (first, last) in enumerate(offsets) if first <= end < last)
+    return _token_at(offsets, prompt.index("\n", start))
+
+
+def _token_at(offsets: list[tuple[int, int]], place: int) -> int:
+    return next(index for index, (first, last) in enumerate(offsets) if first <= place < last)
 
 
 def _statuses(specification: Specification | None) -> list[int]:

@@ -94,10 +94,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForCondit
     """Build the untrained model."""
     torch.manual_seed(seed)
     vision = SiglipVisionConfig(
-        hidden_size=160,
-        intermediate_size=480,
-        num_hidden_layers=4,
-        num_attention_heads=4,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=8,
         image_size=IMAGE_PX,
         patch_size=PATCH_PX,
         vision_use_head=False,

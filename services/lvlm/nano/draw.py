@@ -4,11 +4,13 @@ Run: python -m services.lvlm.nano.draw --cache DIR --world NAME --shards N [--fi
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from services.lvlm.nano import things
 from services.lvlm.nano.segments import MAX_SEGMENT_COUNT, draw_segments
 from services.lvlm.nano.worlds import WORLDS, Draw, World, open_world
 
@@ -28,6 +30,7 @@ def record_type(side_px: int, channel_count: int) -> np.dtype:
             ("side_px", np.uint8),
             ("segment_count", np.uint8),
             ("covered", np.uint8, (MAX_SEGMENT_COUNT, 2)),
+            ("shares", np.float16, (MAX_SEGMENT_COUNT, things.THING_COUNT)),
         ]
     )
 
@@ -47,16 +50,33 @@ def draw_shard(seed: int, split: str, world: World, draw: Draw, scene_count: int
         record["cover"][:side, :side] = scene.cover
         record["numbers"][:side, :side] = segments.numbers
         record["side_px"], record["segment_count"] = side, len(segments.covered)
+        record["shares"][: len(segments.shares)] = segments.shares
         record["covered"][:] = NO_THING
         for number, covered in enumerate(segments.covered):
             record["covered"][number, : len(covered)] = covered
     return records
 
 
-def read_covered(record: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """The things each segment of a record covers, as `segments.name_segments` gave them."""
-    rows = record["covered"][: int(record["segment_count"])]
-    return tuple(tuple(int(code) for code in row if code != NO_THING) for row in rows)
+@dataclass(frozen=True)
+class View:
+    """A record as it is shown. Shapes: picture (side, side) or (side, side, 3), cover and numbers (side, side), all uint8.
+
+    `covered` and `shares`, (segment, THING_COUNT), are the segments' truth, as in `segments.Segments`.
+    """
+
+    picture: np.ndarray
+    cover: np.ndarray
+    numbers: np.ndarray
+    covered: tuple[tuple[int, ...], ...]
+    shares: np.ndarray
+
+
+def view_record(record: np.ndarray) -> View:
+    """Cut a record down to the size of its picture and the number of its segments."""
+    side, count = int(record["side_px"]), int(record["segment_count"])
+    planes = (record[name][:side, :side] for name in ("picture", "cover", "numbers"))
+    covered = tuple(tuple(int(code) for code in row if code != NO_THING) for row in record["covered"][:count])
+    return View(*planes, covered, record["shares"][:count])
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Training losses: dense heads on the vision tower's cells, and the answer tokens."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
@@ -57,42 +59,77 @@ class ReadingHead(nn.Module):
         )
 
 
+class SharesHead(nn.Module):
+    """Training-only head: how much of a segment every thing has, read where the answer is about to name what it covers.
+
+    The name alone tells of a segment of two things only on which side of a threshold it lies.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.share = nn.Linear(width, things.THING_COUNT)
+
+    def forward(self, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+        """Cross-entropy against shares. Shapes: hidden (example, token, width)."""
+        named = hidden.take_along_dim(tokens.covers_at.unsqueeze(-1), dim=1)  # (example, segment, width)
+        return _soft_loss(self.share(named), tokens.shares, torch.ones_like(tokens.shares))
+
+
+class Helpers(nn.Module):
+    """The training-only heads."""
+
+    def __init__(self, vision_width: int, text_width: int) -> None:
+        super().__init__()
+        self.dense = DenseHeads(vision_width)
+        self.reading = ReadingHead(text_width)
+        self.shares = SharesHead(text_width)
+
+
 def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Tensor:
-    """Features of the vision tower as the model itself uses them. Shapes: (record, 2, cell, width)."""
-    outputs = model.model.vision_tower(panels.flatten(0, 1), output_hidden_states=True)
+    """Features of the vision tower as the model itself uses them. Shapes: panels (record, 2, 3, side, side) uint8; (record, 2, cell, width)."""
+    outputs = model.model.vision_tower(panels.flatten(0, 1) / 127.5 - 1, output_hidden_states=True)
     features = outputs.hidden_states[model.config.vision_feature_layer]
     return features.unflatten(0, panels.shape[:2])
 
 
-def picture_loss(
-    model: LlavaForConditionalGeneration, reading: ReadingHead, cells: torch.Tensor, tokens: Tokens
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses on the answers to questions about pictures, and on reading them. Shapes: cells (question, picture, cell, width)."""
+@dataclass(frozen=True)
+class Answered:
+    """Losses of a batch of questions: on the answers' tokens, on reading the specification, on the shares of what segments cover."""
+
+    answer: torch.Tensor
+    reading: torch.Tensor
+    shares: torch.Tensor
+
+
+def picture_losses(
+    model: LlavaForConditionalGeneration, helpers: Helpers, cells: torch.Tensor, tokens: Tokens
+) -> Answered:
+    """Losses on questions about pictures. Shapes: cells (question, picture, cell, width)."""
     features = model.model.multi_modal_projector(cells)  # (question, picture, cell, text width)
     embeddings = model.get_input_embeddings()(tokens.ids)
     is_image = (tokens.ids == model.config.image_token_id).unsqueeze(-1)
     embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
-    return answer_loss(model, reading, embeddings, tokens)
+    return _answer_losses(model, helpers, embeddings, tokens)
 
 
-def text_loss(
-    model: LlavaForConditionalGeneration, reading: ReadingHead, tokens: Tokens
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses on the answers to questions without pictures, and on reading them."""
-    return answer_loss(model, reading, model.get_input_embeddings()(tokens.ids), tokens)
+def text_losses(model: LlavaForConditionalGeneration, helpers: Helpers, tokens: Tokens) -> Answered:
+    """Losses on questions without pictures."""
+    return _answer_losses(model, helpers, model.get_input_embeddings()(tokens.ids), tokens)
 
 
-def answer_loss(
-    model: LlavaForConditionalGeneration, reading: ReadingHead, embeddings: torch.Tensor, tokens: Tokens
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy on labelled tokens, and of the reading head. Padding stands right, so the causal mask alone hides it."""
+def _answer_losses(
+    model: LlavaForConditionalGeneration, helpers: Helpers, embeddings: torch.Tensor, tokens: Tokens
+) -> Answered:
+    """Padding stands right, so the causal mask alone hides it."""
     outputs = model.model.language_model(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
     is_next = tokens.labels[:, 1:] != IGNORED
     logits = model.lm_head(outputs.last_hidden_state[:, :-1][is_next])  # (labelled token, vocabulary)
-    answered = nn.functional.cross_entropy(logits.float(), tokens.labels[:, 1:][is_next])
-    return answered, reading(outputs.hidden_states[READING_LAYER], tokens)
+    answer = nn.functional.cross_entropy(logits.float(), tokens.labels[:, 1:][is_next])
+    reading = helpers.reading(outputs.hidden_states[READING_LAYER], tokens)
+    return Answered(answer, reading, helpers.shares(outputs.last_hidden_state, tokens))
 
 
 def _soft_loss(logits: torch.Tensor, shares: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy against shares, 0 where there are none."""
     weighted = shares * weights
-    return -(weighted * logits.float().log_softmax(dim=-1)).sum() / weighted.sum()
+    return -(weighted * logits.float().log_softmax(dim=-1)).sum() / weighted.sum().clamp(min=1e-6)

@@ -14,6 +14,7 @@ CURVES = {
     "picture_loss": "answers, with pictures",
     "regions_loss": "boxes",
     "text_loss": "answers, text only",
+    "shares_loss": "shares of a segment (helper)",
 }
 
 
@@ -23,12 +24,12 @@ def draw_learning_curve(log: Path, out: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for key, label in CURVES.items():
-        points = [(entry["elapsed_s"] / 60, entry[key]) for entry in entries if key in entry]
+        points = [(entry["step"], entry[key]) for entry in entries if key in entry]
         axes.semilogy(*zip(*points, strict=True), label=label, linewidth=1.2)
-    begins = [entry["elapsed_s"] / 60 for entry in entries if entry["stage"] == 2]
+    begins = [entry["step"] for entry in entries if entry["stage"] == 2]
     if begins:
         axes.axvline(begins[0], color="grey", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("training time on 2 shared CPU cores, minutes")
+    axes.set_xlabel("training step")
     axes.set_ylabel("training loss")
     axes.legend()
     figure.savefig(out, dpi=110)

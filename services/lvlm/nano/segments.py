@@ -23,10 +23,12 @@ _WEIGHTS = np.where(np.isin(np.arange(things.THING_COUNT), things.GROUNDS), GROU
 class Segments:
     """Segments of one map. Shapes: numbers (height, width) uint8, 0 = none, segments start at 1.
 
-    `covered` names, per segment, one thing or the two it mixes (the larger first).
+    `shares` are those of the things in each segment, (segment, THING_COUNT), rows sum to 1; `covered` names, per segment, one thing or
+    the two it mixes (the larger first).
     """
 
     numbers: np.ndarray
+    shares: np.ndarray
     covered: tuple[tuple[int, ...], ...]
 
 
@@ -129,19 +131,26 @@ def segment_evidence(
     return numbers
 
 
-def name_segments(numbers: np.ndarray, cover: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """Truth of each segment: the thing that most of its pixels show, or the two foremost where none prevails.
+def measure_shares(numbers: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """How much of each segment every thing has, by pixels, ground counting less. Shapes: (segment, THING_COUNT), rows sum to 1.
 
     Only what can be seen counts: a critic is shown which pixels a segment has, not how much evidence each of them holds.
     """
     near = _grow(cover)
-    covered = []
-    for number in range(1, int(numbers.max()) + 1):
-        shares = np.bincount(near[numbers == number], minlength=things.THING_COUNT) * _WEIGHTS
-        order = np.argsort(-shares, kind="stable")
-        is_pure = shares[order[0]] >= PURE_RATIO * shares.sum()
-        covered.append((int(order[0]),) if is_pure else (int(order[0]), int(order[1])))
-    return tuple(covered)
+    segments = range(1, int(numbers.max()) + 1)
+    counts = [np.bincount(near[numbers == number], minlength=things.THING_COUNT) for number in segments]
+    shares = np.reshape(counts, (-1, things.THING_COUNT)) * _WEIGHTS
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def name_segments(shares: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """Truth of each segment: the thing that prevails in it, or the two foremost where none does."""
+    foremost = np.argsort(-shares, axis=1, kind="stable")[:, :2]
+    is_pure = shares.max(axis=1) >= PURE_RATIO
+    return tuple(
+        (int(first),) if pure else (int(first), int(second))
+        for (first, second), pure in zip(foremost, is_pure, strict=True)
+    )
 
 
 def draw_segments(rng: np.random.Generator, cover: np.ndarray) -> Segments:
@@ -150,7 +159,8 @@ def draw_segments(rng: np.random.Generator, cover: np.ndarray) -> Segments:
     evidence = draw_evidence(rng, cover[::stride, ::stride])
     numbers = segment_evidence(rng, evidence, int(rng.integers(2, MAX_SEGMENT_COUNT + 1)))
     numbers = numbers.repeat(stride, axis=0).repeat(stride, axis=1)
-    return Segments(numbers, name_segments(numbers, cover))
+    shares = measure_shares(numbers, cover)
+    return Segments(numbers, shares, name_segments(shares))
 
 
 def _grow(cover: np.ndarray) -> np.ndarray:

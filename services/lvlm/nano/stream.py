@@ -1,15 +1,17 @@
-"""Endless training batches from drawn shards, made in a worker process beside the training loop."""
+"""Endless training batches from drawn shards, made in worker processes beside the training loop."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerFast
 
 from services.lvlm.nano import batches
+from services.lvlm.nano.draw import View, view_record
+from services.lvlm.nano.variation import vary
 from services.lvlm.nano.worlds import WORLDS, World
 
 SHARD_USES = 6  # batches taken from a shard before another one is opened
@@ -25,12 +27,16 @@ class StepSize:
     searched: int = 0
     text_only: int = 0
 
+    def times(self, count: int) -> "StepSize":
+        """Steps of so many times the size."""
+        return StepSize(*(count * part for part in astuple(self)))
+
 
 @dataclass(frozen=True)
 class StepBatch:
     """One training step.
 
-    Shapes: panels (record, 2, 3, IMAGE_PX, IMAGE_PX); targets (record, CELL_COUNT, classes). `picture` asks one question about each of the
+    Shapes: panels (record, 2, 3, IMAGE_PX, IMAGE_PX) uint8; targets (record, CELL_COUNT, classes). `picture` asks one question about each of the
     first records, `regions` one about the bare picture of each of the next; `text` are questions without pictures. None where there is
     nothing to ask.
     """
@@ -40,6 +46,11 @@ class StepBatch:
     picture: batches.Tokens | None
     regions: batches.Tokens | None
     text: batches.Tokens | None
+
+    def to(self, device: torch.device) -> "StepBatch":
+        """The same step on another device."""
+        questions = (part and part.to(device) for part in (self.picture, self.regions, self.text))
+        return StepBatch(self.panels.to(device), self.targets.to(device), *questions)
 
 
 class DrawnStream(IterableDataset):
@@ -52,7 +63,8 @@ class DrawnStream(IterableDataset):
 
     def __iter__(self) -> Iterator[StepBatch]:
         torch.set_num_threads(1)
-        rng = np.random.default_rng(self._seed)
+        worker = get_worker_info()
+        rng = np.random.default_rng((self._seed, worker.id if worker else 0))
         while True:
             shards = [self._open_shard(rng, name) for name in self._worlds]
             for _ in range(SHARD_USES):
@@ -67,14 +79,15 @@ class DrawnStream(IterableDataset):
             )
         return np.load(paths[rng.integers(len(paths))], mmap_mode="r")
 
-    def _choose(self, rng: np.random.Generator, shards: list[np.ndarray]) -> list[tuple[np.ndarray, World]]:
-        """Records in turn from every world."""
+    def _choose(self, rng: np.random.Generator, shards: list[np.ndarray]) -> list[tuple[View, World]]:
+        """Records in turn from every world, each varied."""
         worlds = [WORLDS[name] for name in self._worlds]
         turns = [index % len(worlds) for index in range(self._size.looked_at)]
-        return [(shards[turn][rng.integers(len(shards[turn]))], worlds[turn]) for turn in turns]
+        chosen = [(shards[turn][rng.integers(len(shards[turn]))], worlds[turn]) for turn in turns]
+        return [(vary(rng, view_record(record), world), world) for record, world in chosen]
 
-    def _batch(self, rng: np.random.Generator, chosen: list[tuple[np.ndarray, World]]) -> StepBatch:
-        rendered = [batches.render_record(record, batches.draw_tint(rng, record)) for record, _ in chosen]
+    def _batch(self, rng: np.random.Generator, chosen: list[tuple[View, World]]) -> StepBatch:
+        rendered = [batches.render(view) for view, _ in chosen]
         panels = torch.from_numpy(np.stack([panels for panels, _ in rendered]))
         targets = torch.from_numpy(np.stack([targets for _, targets in rendered]))
         size = self._size
@@ -93,6 +106,6 @@ class DrawnStream(IterableDataset):
         )
 
 
-def open_stream(stream: DrawnStream) -> Iterator[StepBatch]:
-    """Run a stream in one worker process, a few batches ahead."""
-    return iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4))
+def open_stream(stream: DrawnStream, worker_count: int) -> Iterator[StepBatch]:
+    """Run a stream in worker processes, each a few batches ahead and with a sequence of its own."""
+    return iter(DataLoader(stream, batch_size=None, num_workers=worker_count, prefetch_factor=4))

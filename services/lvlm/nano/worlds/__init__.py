@@ -18,7 +18,7 @@ from services.lvlm.nano.worlds.scene import Scene
 from services.lvlm.nano.worlds.skin_photographs import SkinPhotographs
 
 Draw = Callable[[np.random.Generator, str], Scene]
-OUTSIDE_RATIO = 0.08  # share of pictures from outside every world
+OUTSIDE_RATIO = 0.12  # share of pictures from outside every world
 # Real pictures under drawn marks: only of these splits, so that the others are left to be measured on.
 FILM_SPLITS = ("train",)
 SKIN_SPLITS = ("training",)
@@ -34,6 +34,7 @@ class World:
     words: Vocabulary
     side_px: int  # of the largest picture
     channel_count: int
+    has_up: bool  # whether its pictures are always seen the same side up
 
     @property
     def codes(self) -> tuple[int, ...]:
@@ -47,9 +48,9 @@ class World:
 
 
 WORLDS: Mapping[str, World] = {
-    "digits": World(things.DIGIT, things.BACKGROUND, things.SHAPES, DIGIT_WORDS, digits.SIDE_MAX_PX, 1),
-    "skin": World(things.LESION, things.SKIN, things.SKIN_MARKS, SKIN_WORDS, skin.SIDE_PX, 3),
-    "films": World(things.LUNG, things.BODY, things.FILM_MARKS, FILM_WORDS, films.SIDE_PX, 3),
+    "digits": World(things.DIGIT, things.BACKGROUND, things.SHAPES, DIGIT_WORDS, digits.SIDE_MAX_PX, 1, has_up=True),
+    "skin": World(things.LESION, things.SKIN, things.SKIN_MARKS, SKIN_WORDS, skin.SIDE_PX, 3, has_up=False),
+    "films": World(things.LUNG, things.BODY, things.FILM_MARKS, FILM_WORDS, films.SIDE_PX, 3, has_up=True),
 }
 
 

@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 
 from services.lvlm.nano import batches, regions, things
-from services.lvlm.nano.draw import draw_shard, read_covered
+from services.lvlm.nano.building import train_tokenizer
+from services.lvlm.nano.draw import draw_shard, view_record
 from services.lvlm.nano.segments import (
     KEPT_RATIO,
     MAX_SEGMENT_COUNT,
     draw_evidence,
     draw_segments,
+    measure_shares,
     name_segments,
     segment_evidence,
 )
+from services.lvlm.nano.variation import vary
 from services.lvlm.nano.worlds import WORLDS, open_world
 from services.lvlm.nano.worlds.digits import HELD_OUT, SIDE_MAX_PX, TRAIN, draw_digits
 from services.lvlm.nano.worlds.outside import draw_outside
@@ -96,15 +99,15 @@ def test_segment_is_named_by_what_its_pixels_show(
     for rows, count in ((slice(0, 4), square_px), (slice(12, 16), digit_px)):
         numbers[rows, 0:4].flat[:count] = 1
     numbers[24:28, 10:28].flat[:ground_px] = 1
-    assert name_segments(numbers, cover) == (covered,)
+    assert name_segments(measure_shares(numbers, cover)) == (covered,)
 
 
 def test_pixel_beside_a_thing_counts_for_it() -> None:
     cover, numbers = np.zeros((2, 28, 28), dtype=np.uint8)
     cover[0:4, 0:4] = things.SQUARE
     numbers[4, 4] = 1
-    assert name_segments(numbers, cover) == ((things.SQUARE,),)
-    assert name_segments(np.roll(numbers, 1, axis=0), cover) == ((things.BACKGROUND,),)
+    assert name_segments(measure_shares(numbers, cover)) == ((things.SQUARE,),)
+    assert name_segments(measure_shares(np.roll(numbers, 1, axis=0), cover)) == ((things.BACKGROUND,),)
 
 
 def test_picture_from_outside_is_unknown_all_over() -> None:
@@ -127,8 +130,37 @@ def test_boxes_are_in_thousandths_x_first_and_lungs_have_two() -> None:
 @pytest.mark.parametrize("name", list(WORLDS))
 def test_shard_records_round_trip_and_targets_are_shares(name: str) -> None:
     record = draw_shard(1, "train", WORLDS[name], open_world(name), scene_count=2)[1]
-    assert len(read_covered(record)) == record["segment_count"]
-    panels, targets = batches.render_record(record)
+    view = view_record(record)
+    assert len(view.covered) == len(view.shares) == record["segment_count"]
+    assert name_segments(view.shares.astype(float)) == view.covered
+    panels, targets = batches.render(view)
     assert panels.shape == (2, 3, 112, 112)
-    assert -1 <= panels.min() <= panels.max() <= 1
+    assert panels.dtype == np.uint8
     assert np.allclose(targets.sum(axis=1), 2.0)
+
+
+@pytest.mark.parametrize("name", list(WORLDS))
+def test_varied_scene_has_the_same_truth(name: str) -> None:
+    world = WORLDS[name]
+    for seed, record in enumerate(draw_shard(2, "train", world, open_world(name), scene_count=6)):
+        view = view_record(record)
+        varied = vary(np.random.default_rng(seed), view, world)
+        assert np.allclose(
+            measure_shares(varied.numbers, varied.cover), view.shares, atol=2e-3
+        )  # stored in half precision
+        assert varied.picture.dtype == np.uint8
+        assert not world.has_up or np.array_equal(varied.cover, view.cover)
+
+
+def test_shares_are_asked_where_the_answer_names_what_a_segment_covers() -> None:
+    tokenizer = train_tokenizer(["I see a digit. Segment 1 covers the digit. Segment 2 covers the square."] * 9)
+    rng, shares = np.random.default_rng(0), np.eye(things.THING_COUNT)[[things.DIGIT, things.SQUARE]]
+    answer = "I see nothing. Segment 1 covers the digit. Segment 2 covers the square."
+    asked = batches.Example("What does it show?", answer, shares=shares)
+    silent = batches.draw_text_question(rng, ["digits"])
+    tokens = batches.encode(tokenizer, [asked, silent], image_count=2)
+    for number, place in enumerate(tokens.covers_at[0, :2], start=1):
+        assert tokenizer.decode(tokens.ids[0, : place + 1]).endswith(f"Segment {number} covers")
+    assert np.array_equal(tokens.shares[0, :2], shares)
+    assert not tokens.shares[0, 2:].any()
+    assert not tokens.shares[1].any()

@@ -38,8 +38,14 @@ def test_recipe_trains_both_stages_and_resumes(shards: Path, tmp_path: Path, mon
         entry = json.loads(lines[-1])
         assert (entry["stage"], entry["step"], len(lines)) == (stage, stage, stage)
         elapsed_s = entry["elapsed_s"]
-    assert {"dense_loss", "picture_loss", "regions_loss", "text_loss", "reading_loss"} <= set(entry)
+    assert {f"{part}_loss" for part in ("dense", "picture", "regions", "text", "reading", "shares")} <= set(entry)
     assert LlavaForConditionalGeneration.from_pretrained(tmp_path / "model")
+    cooled = [*where[:2], "--work", str(tmp_path / "cooled"), "--out", str(tmp_path / "ended"), "--minutes", "0.001"]
+    monkeypatch.setattr(sys, "argv", ["train", *cooled, "--start", str(tmp_path / "model"), "--cool-down"])
+    train.main()
+    entry = json.loads((tmp_path / "cooled" / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert (entry["stage"], entry["rate"] < train.COOL_DOWN_RATE) == (2, True)
+    assert LlavaForConditionalGeneration.from_pretrained(tmp_path / "ended")
 
 
 def test_later_vocabulary_starts_from_the_earlier_words(tmp_path: Path) -> None:
