@@ -125,6 +125,7 @@ def run_worker(settings: TrainerSettings) -> None:
         settings.checkpoint_interval_s,
         stopping,
         settings.training_processes,
+        settings.training_device,
     )
     completing = parts.completing()
     register_tasks(

@@ -38,6 +38,8 @@ class TrainerSettings(ServiceSettings):
     """Threads of a training process."""
     training_processes: int = Field(default=1, ge=1, le=32)
     """Processes that share a training, each with its part of every batch; 32 is how many critiqued pictures a batch has."""
+    training_device: Literal["cpu", "cuda"] = "cpu"
+    """Where a training computes; with cuda each of its processes takes a GPU of its own."""
     training_timeout_s: float = 5 * 3600.0
     """Longest time for one training, seconds; less than the broker's visibility timeout of 6 hours."""
     checkpoint_interval_s: float = 60.0

@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--job", required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--checkpoint-interval-s", type=float, default=CHECKPOINT_INTERVAL_S)
     # The worker gives it, for one that dies while this process starts would not be noticed from here.
     parser.add_argument("--parent", type=int, default=os.getppid())
@@ -92,18 +93,31 @@ def main() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
     try:
-        with _join_team(arguments.parent) as team:
+        _set_up_gpu(arguments.device)
+        with _join_team(arguments.parent, arguments.device) as team:
             # Not before: whoever waits for a team that does not come has nothing to keep.
             signal.signal(signal.SIGTERM, lambda *_: stopping.set())
             _train_and_tell(arguments, stopping, team)
+    except Unavailable as error:
+        _print({"unavailable": error.message})
     except TeamLost as error:
         # Whose fault it was is not known here: the launcher sees who died, and starts all anew.
         log.warning("team lost", extra={"job_id": arguments.job, "cause": str(error)})
         sys.exit(1)
 
 
+def _set_up_gpu(device: str) -> None:
+    """Let a GPU compute as the CPU does, and the same for the same inputs, as far as it can. Raises: Unavailable without one for this process."""
+    if device == "cuda":
+        found, number = torch.cuda.device_count(), distributed.get_node_local_rank(fallback_rank=0)
+        if number >= found:
+            raise Unavailable(f"TRAINER_TRAINING_DEVICE: expected a GPU for each training process, found {found}")
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.backends.cudnn.allow_tf32 = False
+
+
 @contextlib.contextmanager
-def _join_team(launcher: int) -> Iterator[Team]:
+def _join_team(launcher: int, device: str) -> Iterator[Team]:
     """The team that the process `launcher` has started this one for, or a team of one. Raises: TeamLost."""
     if not distributed.is_torchelastic_launched():
         yield ALONE
@@ -112,7 +126,7 @@ def _join_team(launcher: int) -> Iterator[Team]:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
         raise TeamLost("the launcher died while this process started")
-    with join_group() as team:
+    with join_group(device) as team:
         yield team
 
 
@@ -120,7 +134,9 @@ def _train_and_tell(arguments: argparse.Namespace, stopping: threading.Event, te
     """Train, and print how it ended: the leading process what all come to, every process what it falls over. Raises: TeamLost."""
     try:
         store, datasets = open_store(arguments.store), DatasetFolder(arguments.data)
-        metrics = train_job(store, datasets, arguments.job, arguments.checkpoint_interval_s, stopping, team)
+        metrics = train_job(
+            store, datasets, arguments.job, arguments.checkpoint_interval_s, stopping, team, arguments.device
+        )
         if team.leads:
             _print({"metrics": metrics})
     except ToldToStop:
@@ -153,6 +169,7 @@ def train_job(
     checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
     stopping: threading.Event | None = None,
     team: Team = ALONE,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Align, decide, write the challenger's bundle into the store; returns all numbers.
 
@@ -163,7 +180,7 @@ def train_job(
     """
     job = JobRecord(store).load(job_id)
     with store.fetch(bundle_path(job.request.model_name, job.request.model_digest)) as parent:
-        return _train(store, datasets, job, parent, checkpoint_interval_s, stopping or threading.Event(), team)
+        return _train(store, datasets, job, parent, checkpoint_interval_s, stopping or threading.Event(), team, device)
 
 
 def _train(
@@ -174,6 +191,7 @@ def _train(
     checkpoint_interval_s: float,
     stopping: threading.Event,
     team: Team,
+    device: str,
 ) -> dict[str, Any]:
     """`train_job` with the bundle that the job starts from in the folder `parent`."""
     record, job_id = JobRecord(store), job.job_id
@@ -208,7 +226,7 @@ def _train(
     checkpoints = Checkpoints(store, job_id, inputs)
     try:
         result = align(
-            bundle.model,
+            bundle.model.to(device),
             *pictures,
             step_count,
             job.request.seed,
@@ -241,7 +259,11 @@ def _train(
         "criteria": asdict(job.request.criteria),
         "decision": decision.as_dict(),
     }
-    return metrics | {"bundle_path": _write_bundle(store, job, parent, result, decision, critiques, samples)}
+    return metrics | {
+        "bundle_path": _write_bundle(
+            store, job, parent, replace(result, model=result.model.cpu()), decision, critiques, samples
+        )
+    }
 
 
 class _Keeper:

@@ -1,4 +1,4 @@
-"""The `Team` of a training on several processes, over torch's process group: gloo, in memory and by TCP."""
+"""The `Team` of a training on several processes, over torch's process group: gloo for what is on the CPU, NCCL for what is on GPUs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ _LEADER = 0
 
 
 @contextlib.contextmanager
-def join_group() -> Iterator[ProcessGroup]:
-    """Join the group that the variables of torch's launcher name, and leave it after the block. Raises: TeamLost."""
+def join_group(device: str = "cpu") -> Iterator[ProcessGroup]:
+    """Join the group that the variables of torch's launcher name, and leave it after the block. Raises: TeamLost.
+
+    `device` is cpu or cuda; of GPUs each process takes its own, the one with its number on the machine.
+    """
+    if device == "cuda":
+        torch.cuda.set_device(distributed.get_node_local_rank())
     timeout = timedelta(seconds=SILENCE_S)
     with _noticing_loss():
         store, rank, size = next(distributed.rendezvous("env://", timeout=timeout))
         # The launcher keeps one store for all its attempts (torch 2.13), and the addresses of those that died would be taken for ours.
         store = distributed.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     try:
         yield ProcessGroup(rank, size)
     finally:

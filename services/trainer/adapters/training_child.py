@@ -39,12 +39,14 @@ class TrainingChild:
         checkpoint_interval_s: float,
         stopping: threading.Event,
         process_count: int = 1,
+        device: str = "cpu",
     ) -> None:
         module = "training_process" if process_count == 1 else "training_group"
         self._command = [sys.executable, "-m", f"services.trainer.{module}"]
         if process_count > 1:
             self._command += ["--processes", str(process_count)]
         self._command += ["--store", store_root, "--data", str(data_root), "--threads", str(threads)]
+        self._command += ["--device", device]
         self._command += ["--checkpoint-interval-s", str(checkpoint_interval_s), "--parent", str(os.getpid())]
         self._timeout_s = timeout_s
         self._stopping = stopping

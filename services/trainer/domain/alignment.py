@@ -297,7 +297,7 @@ def list_strengths(start: PreTrainedModel, critiqued: Pictures, recipe: Recipe, 
     generator = torch.Generator().manual_seed(seed)
     rows = with_region[torch.randperm(len(with_region), generator=generator)[:_MEASURED_PICTURES]]
     with sdpa_kernel(SDPBackend.MATH):  # as in fine-tuning
-        penalty = float(recipe.loss(start, critiqued.take(rows), generator).penalty.detach())
+        penalty = float(recipe.loss(start, critiqued.take(rows).to(start.device), generator).penalty.detach())
     first = math.log(start.config.num_labels) / max(penalty, _LEAST_PENALTY)
     return [first * 10**power for power in range(STRENGTH_STEPS)]
 

@@ -78,5 +78,6 @@ def restore_decisions(model: PreTrainedModel, validation: Pictures, decisions: t
 
     optimizer.step(lack)
     with contextlib.suppress(ValueError), torch.no_grad():
-        last_layer(balanced).bias.add_(width * (offsets - offsets.mean()))
+        bias = last_layer(balanced).bias
+        bias.add_((width * (offsets - offsets.mean())).to(bias))
     return balanced

@@ -113,10 +113,10 @@ def measure_reliance(model: PreTrainedModel, marked: Pictures, reference: torch.
     ratios = []
     for start in range(0, len(marked), _BACKWARD_BATCH):
         part = marked.take(torch.arange(start, min(start + _BACKWARD_BATCH, len(marked))))
-        pixels = part.pixels.clone().requires_grad_()
+        pixels = part.pixels.to(model.device, copy=True).requires_grad_()
         decided = model(pixel_values=pixels).logits.amax(dim=1).sum()
         (gradient,) = torch.autograd.grad(decided, pixels)
-        evidence = (gradient * (part.pixels - reference)).sum(dim=1).abs().flatten(1).double()
+        evidence = (gradient.cpu() * (part.pixels - reference)).sum(dim=1).abs().flatten(1).double()
         held = (evidence * part.masks.flatten(1)).sum(dim=1)
         ratios.append(held / evidence.sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny))
     return float(torch.cat(ratios).mean())
@@ -152,9 +152,11 @@ def predict(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def predict_logits(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
-    """Logits (n, class)."""
+    """Logits (n, class), on the CPU."""
     with torch.inference_mode():
-        return torch.cat([model(pixel_values=part).logits for part in pixels.split(_FORWARD_BATCH)])
+        return torch.cat(
+            [model(pixel_values=part.to(model.device)).logits.cpu() for part in pixels.split(_FORWARD_BATCH)]
+        )
 
 
 def _ratio(hits: torch.Tensor) -> float:

@@ -92,8 +92,8 @@ def fine_tune(
     The cross-entropy weighs the classes so that they count in the `shares` (class,) given: regions lie on the pictures of some classes more than
     of others, and a batch full of one class would make it win where a model is unsure.
 
-    Starts from a copy of `start`, never from scratch. The model stays in eval mode, so batch statistics and dropout do not move; the
-    learning rate falls to zero along a cosine.
+    Starts from a copy of `start`, never from scratch, on its device; the pictures are on the CPU, where batches are drawn. The model stays in eval mode, so
+    batch statistics and dropout do not move; the learning rate falls to zero along a cosine.
     Deterministic on CPU for the same inputs and seed, also from a state in its middle: `resume`, from such a run, yields the snapshots after it.
     Before each step `offer` may take the state by a call of what it is given; whatever was yielded until then is behind that state.
     `on_losses` is told of every hundredth part of the steps, evenly.
@@ -111,7 +111,7 @@ def fine_tune(
     draw = BatchDraw(ordinary, critiqued, recipe, torch.Generator().manual_seed(seed))
     if team.size > draw.least_count():
         raise ValueError(f"team: expected at most {draw.least_count()} processes for the recipe, got {team.size}")
-    class_weights = weigh_classes(shares, draw.expect_labels(len(shares)))
+    class_weights = weigh_classes(shares, draw.expect_labels(len(shares))).to(model.device)
     run = Run(model, optimizer, schedule, draw.generator)
     if resume:
         run.restore(resume)
@@ -225,7 +225,7 @@ def _losses(
     team: Team,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy, and the penalty before it is weighed: this process's parts, which add up to the batch's."""
-    here = free.take(team.part(len(free)))
+    here, masked = free.take(team.part(len(free))).to(model.device), masked.to(model.device)
     logits, labels = model(pixel_values=here.pixels).logits, here.labels
     penalty = logits.new_zeros(())
     if len(masked):
@@ -234,6 +234,6 @@ def _losses(
         logits, labels = torch.cat((logits, penalised.logits)), torch.cat((labels, masked.labels[rows]))
         penalty = penalised.penalty * (len(penalised.logits) / len(masked))
     # A mean that weighs the classes: a part counts by the weights of its pictures, not by their number. For one process that is 1, exactly.
-    weight_of_all = class_weights[torch.cat((free.labels, masked.labels))].sum()
+    weight_of_all = class_weights[torch.cat((free.labels.to(model.device), masked.labels))].sum()
     ratio = class_weights[labels].sum() / weight_of_all
     return ratio * nn.functional.cross_entropy(logits, labels, class_weights), penalty

@@ -25,6 +25,11 @@ class Pictures:
         """The pictures of `rows`, a slice or (m,), in that order; a row may come twice."""
         return Pictures(self.pixels[rows], self.labels[rows], None if self.masks is None else self.masks[rows])
 
+    def to(self, device: torch.device) -> Pictures:
+        """The same pictures on `device`."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Pictures(self.pixels.to(device), self.labels.to(device), masks)
+
     def rows_with_region(self) -> torch.Tensor:
         """Row numbers (m,) of the pictures whose mask is not empty; none without masks."""
         if self.masks is None or not len(self):

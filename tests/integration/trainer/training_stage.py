@@ -35,11 +35,15 @@ class Stage:
         return sorted(path.name for path in folder.glob("[0-9]*")) if folder.is_dir() else []
 
     def run(
-        self, interval_s: float, meanwhile: Callable[[], object] = lambda: None, process_count: int = 1
+        self,
+        interval_s: float,
+        meanwhile: Callable[[], object] = lambda: None,
+        process_count: int = 1,
+        device: str = "cpu",
     ) -> dict[str, Any] | None:
         """One training in so many processes; `meanwhile` comes about every second and after each report, and ends it when it says False."""
         root, self.shown = self.trainer.root, []
         child = TrainingChild(
-            str(root / "store"), root / "data", 1, TRAINED_S, interval_s, self.stopping, process_count
+            str(root / "store"), root / "data", 1, TRAINED_S, interval_s, self.stopping, process_count, device
         )
         return child(self.job, self.shown.append, lambda: meanwhile() is not False, lambda step, numbers: None)

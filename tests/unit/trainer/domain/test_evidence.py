@@ -17,6 +17,8 @@ from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take
 class _ReadsOnePixel(nn.Module):
     """Predicts the class whose number is written in one pixel."""
 
+    device = torch.device("cpu")
+
     def __init__(self, row: int, column: int) -> None:
         super().__init__()
         self.row, self.column = row, column
@@ -110,6 +112,8 @@ def test_class_accuracy_is_by_true_class_and_full_for_a_class_without_pictures()
 
 class _Linear(nn.Module):
     """Logits that are linear in the pixels."""
+
+    device = torch.device("cpu")
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
