@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.explainer.bad_requests import BROKEN, Callers, find_explainer
 from benchmarks.explainer.malformed import PATIENT, make_bad_request
@@ -61,3 +64,14 @@ def test_frame_is_explained_by_its_number_and_has_its_own_digest(served):
     assert first.image_digest != second.image_digest
     with pytest.raises(PlumblineError, match="2 frames"):
         served.client.explain(served.name, [("film", several)])
+
+
+def test_map_and_masks_lie_in_the_picture_as_its_exif_turns_it(served):
+    upright = np.kron(decode_image(served.pictures[0][1], ImageLimits(), ""), np.ones((1, 2), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(upright)).save(file, format="PNG", exif=exif)
+    turned, as_drawn = served.client.explain(served.name, [("turned", file.getvalue()), ("drawn", png(upright))])[1]
+    assert list(turned.attribution.shape) == [28, 56]
+    assert [segment.mask for segment in turned.segments] == [segment.mask for segment in as_drawn.segments]
