@@ -29,11 +29,16 @@ async def reconcile(classifier: Classifier, repository: ModelRepository) -> list
 
 
 async def _load_missing(classifier: Classifier, repository: ModelRepository, name: str) -> bool:
-    """Load the model `name` if it is published and not whole; returns whether it had to be."""
-    if not repository.champion(name):
+    """Load the model `name` if it is published and not whole; returns whether it had to be.
+
+    A version above the champion that is no shadow is being published: a second load beside its publisher's would start every process of the model anew.
+    """
+    champion = repository.champion(name)
+    if not champion:
         return False
-    ready = [await classifier.is_ready(name, version.version) for version in repository.versions(name)]
-    if all(ready):
+    shadows = repository.shadow(name).verified
+    served = [each.version for each in repository.versions(name) if each.version <= champion or each.version in shadows]
+    if all([await classifier.is_ready(name, version) for version in served]):
         return False
     await classifier.load(name)
     return True

@@ -11,6 +11,7 @@ import pytest
 from services.common.runtime.errors import WrongState
 from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.reconciling import keep_reconciled, reconcile
+from services.explainer.ports import ShadowPointer
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
 
@@ -46,6 +47,20 @@ async def test_fresh_server_gets_every_published_model_once(repository, classifi
 async def test_model_without_a_champion_is_left_alone(repository, classifier, tmp_path):
     repository.add_version("unfinished", tmp_path / "bundle", "key")
     assert await reconcile(classifier, repository) == ["one", "two"]
+
+
+async def test_version_that_is_being_published_is_its_publishers_to_load(repository, classifier, tmp_path):
+    await reconcile(classifier, repository)
+    repository.add_version("one", tmp_path / "bundle", "next")
+    assert await reconcile(classifier, repository) == []
+
+
+async def test_shadow_above_the_champion_is_loaded_too(repository, classifier, tmp_path):
+    await reconcile(classifier, repository)
+    shadow = repository.add_version("one", tmp_path / "bundle", "next", as_shadow=True).version
+    repository.set_shadow("one", ShadowPointer().moved_to_new(shadow))
+    assert await reconcile(classifier, repository) == ["one"]
+    assert await classifier.is_ready("one", shadow)
 
 
 @pytest.mark.parametrize("error", [WrongState("broken"), RuntimeError("a bug")], ids=["refused", "bug"])
