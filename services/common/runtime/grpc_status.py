@@ -10,6 +10,7 @@ import inspect
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -116,14 +117,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(details)
-        if handler is None or handler.request_streaming:
+        if handler is None:
             return handler
-        # The guards read the message: gRPC itself answers UNKNOWN to bytes that are none, and logs a stack.
-        if handler.response_streaming:
-            guarded = _guard_stream(handler.unary_stream, handler.request_deserializer, details.method)
-            return grpc.unary_stream_rpc_method_handler(guarded, response_serializer=handler.response_serializer)
-        guarded = _guard_unary(handler.unary_unary, handler.request_deserializer, details.method)
-        return grpc.unary_unary_rpc_method_handler(guarded, response_serializer=handler.response_serializer)
+        # The guards read the messages: gRPC itself answers UNKNOWN to bytes that are none, and logs a stack.
+        read = partial(_read_each if handler.request_streaming else _read, deserialize=handler.request_deserializer)
+        guard = _guard_stream if handler.response_streaming else _guard_unary
+        behaviour, make_handler = {
+            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+        }[handler.request_streaming, handler.response_streaming]
+        return make_handler(guard(behaviour, read, details.method), response_serializer=handler.response_serializer)
 
 
 def _read(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:
@@ -133,28 +138,33 @@ def _read(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:
         raise errors.InvalidInput("request", "not a message of this method") from error
 
 
+async def _read_each(stream: AsyncIterator[bytes], deserialize: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+    async for data in stream:
+        yield _read(data, deserialize)
+
+
 def _guard_unary(
-    behaviour: Callable[..., Awaitable[Any]], deserialize: Callable[[bytes], Any], method: str
+    behaviour: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], method: str
 ) -> Callable[..., Awaitable[Any]]:
-    async def guarded(data: bytes, context: grpc.aio.ServicerContext) -> Any:
+    async def guarded(received: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
-            return await behaviour(_read(data, deserialize), context)
+            return await behaviour(read(received), context)
         except (grpc.aio.AbortError, grpc.aio.UsageError):
             raise
         except Exception as error:
             status = _describe(error, method)
-        del data
+        del received
         await _abort(context, status)
 
     return guarded
 
 
 def _guard_stream(
-    behaviour: Callable[..., AsyncIterator[Any] | Awaitable[None]], deserialize: Callable[[bytes], Any], method: str
+    behaviour: Callable[..., AsyncIterator[Any] | Awaitable[None]], read: Callable[[Any], Any], method: str
 ) -> Callable[..., AsyncIterator[Any]]:
-    async def guarded(data: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    async def guarded(received: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         try:
-            responses = behaviour(_read(data, deserialize), context)
+            responses = behaviour(read(received), context)
             if inspect.isawaitable(responses):
                 # The other style of grpc.aio, which the health service has: a coroutine that writes through the context.
                 await responses
@@ -166,7 +176,7 @@ def _guard_stream(
             raise
         except Exception as error:
             status = _describe(error, method)
-        data = responses = response = None
+        received = responses = response = None
         await _abort(context, status)
 
     return guarded

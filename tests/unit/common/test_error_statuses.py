@@ -4,6 +4,7 @@ import gc
 import logging
 import re
 import weakref
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -51,7 +52,11 @@ async def call(
 
 
 async def _read_all(channel: grpc.aio.Channel, data: bytes) -> None:
-    async for _ in channel.unary_stream(f"{HEALTH}/Watch")(data, timeout=5):
+    await _read_on(channel.unary_stream(f"{HEALTH}/Watch")(data, timeout=5))
+
+
+async def _read_on(answers: AsyncIterator[bytes]) -> None:
+    async for _ in answers:
         pass
 
 
@@ -207,6 +212,62 @@ async def test_callers_mistake_is_no_error_in_the_log(caplog):
     records = [record for record in caplog.records if record.name.startswith("services")]
     assert [(record.levelname, record.exc_info) for record in records] == [("INFO", None)]
     assert "patient" not in str([vars(record) for record in records])
+
+
+async def call_in_a_stream(failing: Exception, is_answered_in_a_stream: bool, data: bytes) -> grpc.aio.AioRpcError:
+    """What a caller sees who streams an empty message and then `data` to a method that fails after the second."""
+
+    async def receive(requests, context):
+        async for request in requests:
+            if request.service:
+                raise failing
+        return health_pb2.HealthCheckResponse()
+
+    async def answer(requests, context):
+        async for request in requests:
+            yield health_pb2.HealthCheckResponse()
+            if request.service:
+                raise failing
+
+    kinds = {"request_deserializer": health_pb2.HealthCheckRequest.FromString}
+    kinds["response_serializer"] = health_pb2.HealthCheckResponse.SerializeToString
+    handlers = {
+        "Receive": grpc.stream_unary_rpc_method_handler(receive, **kinds),
+        "Answer": grpc.stream_stream_rpc_method_handler(answer, **kinds),
+    }
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("Streams", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            if is_answered_in_a_stream:
+                answers = channel.stream_stream("/Streams/Answer")(iter([b"", data]), timeout=5)
+                reading = _read_on(answers)
+            else:
+                reading = channel.stream_unary("/Streams/Receive")(iter([b"", data]), timeout=5)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await reading
+        return caught.value
+    finally:
+        await server.stop(None)
+
+
+@pytest.mark.parametrize("is_answered_in_a_stream", [False, True])
+@pytest.mark.parametrize("kind", CODES, ids=lambda kind: kind.__name__)
+async def test_kind_arrives_from_a_method_that_takes_a_stream(kind, is_answered_in_a_stream):
+    message = health_pb2.HealthCheckRequest(service="fail").SerializeToString()
+    caught = await call_in_a_stream(make(kind), is_answered_in_a_stream, message)
+    assert caught.code() == CODES[kind]
+    assert details(caught, error_details_pb2.ErrorInfo)[0].reason == kind.kind
+
+
+@pytest.mark.parametrize("is_answered_in_a_stream", [False, True])
+async def test_bytes_in_a_stream_that_are_no_message_are_the_callers_mistake(is_answered_in_a_stream, caplog):
+    caught = await call_in_a_stream(RuntimeError("never reached"), is_answered_in_a_stream, b"\x0a\xff")
+    assert caught.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert details(caught, error_details_pb2.BadRequest)[0].field_violations[0].field == "request"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR and record.name != "asyncio"]
 
 
 async def test_stream_that_fails_after_its_first_message_keeps_the_status():
