@@ -17,6 +17,7 @@ from services.explainer.adapters.triton_classifier import TritonClassifier
 from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.explaining import Explaining
+from services.explainer.handlers.explaining_batches import ExplainingBatches
 from services.explainer.handlers.importing import Importing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.reconciling import keep_reconciled
@@ -40,8 +41,10 @@ async def run(settings: ExplainerSettings) -> None:
     options = ShadowOptions(settings.shadow_share, settings.shadow_max_pixels, settings.shadow_timeout_s)
     shadowing = Shadowing(classifier, repository, options)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels)
+    explaining = Explaining(classifier, repository, shadowing)
     servicer = ExplainerServicer(
-        Explaining(classifier, repository, shadowing),
+        explaining,
+        ExplainingBatches(explaining, limits, settings.call_timeout_s),
         publishing,
         Importing(publishing, store, limits),
         RollingBack(repository, publishing),
@@ -51,6 +54,7 @@ async def run(settings: ExplainerSettings) -> None:
         repository,
         limits,
         settings.call_timeout_s,
+        settings.max_message_bytes,
     )
 
     def register(server: grpc.aio.Server) -> None:

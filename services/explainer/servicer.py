@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 
 import grpc
@@ -16,7 +19,8 @@ from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.runtime.callers import read_caller
-from services.common.runtime.errors import InvalidInput
+from services.common.runtime.errors import InvalidInput, Overloaded, ServiceError
+from services.common.runtime.grpc_status import to_status
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
 from services.explainer.domain.attribution.base import ELEMENTS_IN_FLIGHT
@@ -26,6 +30,7 @@ from services.explainer.domain.segmentation.segments import MAX_SEGMENTS, Segmen
 from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.decoding import decode_pictures
 from services.explainer.handlers.explaining import Explaining, ExplainOptions, PictureExplanation, Prediction
+from services.explainer.handlers.explaining_batches import ExplainingBatches
 from services.explainer.handlers.importing import ImportedModel, Importing
 from services.explainer.handlers.listing import list_versions
 from services.explainer.handlers.publishing import Publishing
@@ -47,6 +52,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
     def __init__(
         self,
         explaining: Explaining,
+        explaining_batches: ExplainingBatches,
         publishing: Publishing,
         importing: Importing,
         rolling_back: RollingBack,
@@ -56,8 +62,10 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         repository: ModelRepository,
         limits: ImageLimits,
         call_timeout_s: float,
+        max_message_bytes: int,
     ) -> None:
         self._explaining = explaining
+        self._explaining_batches = explaining_batches
         self._publishing = publishing
         self._importing = importing
         self._rolling_back = rolling_back
@@ -67,6 +75,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self._repository = repository
         self._limits = limits
         self._call_timeout_s = call_timeout_s
+        self._max_message_bytes = max_message_bytes
 
     async def Predict(self, request: pb.PredictRequest, context: grpc.aio.ServicerContext) -> pb.PredictResponse:
         model = request.model
@@ -87,6 +96,22 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
             )
         # Digests and run-length encodings of large pictures take long enough to hold other calls up.
         return await asyncio.to_thread(_explain_response, request, options, served, explanations)
+
+    async def ExplainBatch(
+        self, requests: AsyncIterator[pb.ExplainBatchRequest], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.ExplainBatchResponse]:
+        asked = await _read_batch_options(requests)
+        options = _read_options(asked)
+        served = self._explaining.pin(asked.model.name, asked.model.version, asked.model.digest, options)
+        yield pb.ExplainBatchResponse(options=_explain_response(asked, options, served, []))
+        remaining = context.time_remaining()
+        index = 0
+        with Budget(math.inf if remaining is None else time.monotonic() + remaining - _MARGIN_S) as budget:
+            answers = self._explaining_batches.explain(served, _read_images(requests), options, budget)
+            async with aclosing(answers):
+                async for image, answer in answers:
+                    yield await asyncio.to_thread(self._batch_response, served, options, index, image, answer)
+                    index += 1
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
@@ -166,6 +191,27 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         files = [(image.data, image.frame) for image in images]
         return await asyncio.to_thread(decode_pictures, files, self._limits, budget)
 
+    def _batch_response(
+        self,
+        served: ServedVersion,
+        options: ExplainOptions,
+        index: int,
+        image: vision_pb2.Image,
+        answer: PictureExplanation | ServiceError,
+    ) -> pb.ExplainBatchResponse:
+        """The answer to one picture; one that is larger than a message would end the stream, and becomes a refusal."""
+        outcome = pb.PictureOutcome(index=index, image_id=image.id or "image", image_digest=wire.image_digest(image))
+        if isinstance(answer, ServiceError):
+            outcome.error.CopyFrom(_picture_error(answer))
+        else:
+            outcome.explanation.CopyFrom(_explanation(served, options, image, answer))
+        response = pb.ExplainBatchResponse(picture=outcome)
+        size = response.ByteSize()
+        if size > self._max_message_bytes:
+            message = f"image.data: its explanation takes {size} bytes; at most {self._max_message_bytes} are sent, so send it smaller"
+            response.picture.error.CopyFrom(_picture_error(Overloaded(message)))
+        return response
+
     def _budget(self, context: grpc.aio.ServicerContext) -> Budget:
         remaining = context.time_remaining()
         budget = Budget.of(
@@ -173,6 +219,25 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         )
         budget.remaining_s("nothing was begun")
         return budget
+
+
+async def _read_batch_options(requests: AsyncIterator[pb.ExplainBatchRequest]) -> pb.ExplainRequest:
+    """What the first message of a batch asks for."""
+    async for request in requests:
+        if request.WhichOneof("content") != "options":
+            break
+        if request.options.images:
+            raise InvalidInput("options.images", "expected none: pictures follow, one in a message")
+        return request.options
+    raise InvalidInput("options", "missing; expected in the first message")
+
+
+async def _read_images(requests: AsyncIterator[pb.ExplainBatchRequest]) -> AsyncIterator[vision_pb2.Image]:
+    """The pictures of the messages after the first."""
+    async for request in requests:
+        if request.WhichOneof("content") != "image":
+            raise InvalidInput("image", "missing; expected in every message after the first")
+        yield request.image
 
 
 def _read_options(request: pb.ExplainRequest) -> ExplainOptions:
@@ -255,6 +320,11 @@ def _explain_response(
             kept_evidence=options.segmentation.kept_evidence_ratio,
         ),
     )
+
+
+def _picture_error(error: ServiceError) -> pb.PictureError:
+    """The status of `error`; the two messages have the same fields."""
+    return pb.PictureError.FromString(to_status(error).SerializeToString())
 
 
 def _explanation(

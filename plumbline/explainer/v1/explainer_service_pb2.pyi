@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from plumbline.common.v1 import vision_pb2 as _vision_pb2
 from google.protobuf.internal import containers as _containers
@@ -121,6 +122,46 @@ class ExplainResponse(_message.Message):
     method_parameters_json: str
     segmentation: SegmentationOptions
     def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., method_parameters_json: _Optional[str] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ...) -> None: ...
+
+class ExplainBatchRequest(_message.Message):
+    __slots__ = ("options", "image")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    options: ExplainRequest
+    image: _vision_pb2.Image
+    def __init__(self, options: _Optional[_Union[ExplainRequest, _Mapping]] = ..., image: _Optional[_Union[_vision_pb2.Image, _Mapping]] = ...) -> None: ...
+
+class ExplainBatchResponse(_message.Message):
+    __slots__ = ("options", "picture")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
+    options: ExplainResponse
+    picture: PictureOutcome
+    def __init__(self, options: _Optional[_Union[ExplainResponse, _Mapping]] = ..., picture: _Optional[_Union[PictureOutcome, _Mapping]] = ...) -> None: ...
+
+class PictureOutcome(_message.Message):
+    __slots__ = ("index", "image_id", "image_digest", "explanation", "error")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    image_id: str
+    image_digest: str
+    explanation: Explanation
+    error: PictureError
+    def __init__(self, index: _Optional[int] = ..., image_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., error: _Optional[_Union[PictureError, _Mapping]] = ...) -> None: ...
+
+class PictureError(_message.Message):
+    __slots__ = ("code", "message", "details")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("name",)

@@ -110,20 +110,53 @@ class Explaining:
         DeadlineExceeded
             When `budget` was spent before the last segment.
         """
+        served = self.pin(name, version, digest, options)
+        rows = await self._attribute(served, pictures, options, budget)
+        for index, row in enumerate(rows):
+            if _is_contrast(options, row.prediction):
+                raise _contrast_refused(options, f"images[{index}]")
+        return served, await _segment(rows, options, budget)
+
+    def pin(self, name: str, version: int, digest: str, options: ExplainOptions) -> ServedVersion:
+        """The version that is asked for, of which `options` may be asked.
+
+        Raises
+        ------
+        InvalidInput
+            At `target_label` or `contrast_label`, when the model has no such class or both are the same.
+        """
         served = find_version(self._repository, name, version, digest)
-        question = _ask(options, served.labels)
+        _ask(options, served.labels)
+        return served
+
+    async def explain_each(
+        self, served: ServedVersion, pictures: Sequence[np.ndarray], options: ExplainOptions, budget: Budget
+    ) -> list[PictureExplanation | InvalidInput]:
+        """Explain `pictures` by a version that `pin` gave; a picture of the contrast's class gets the refusal that it would have met alone.
+
+        Raises
+        ------
+        InvalidInput
+            At `method`, when it does not go with the model's architecture.
+        DeadlineExceeded
+            When `budget` was spent before the last segment.
+        """
+        rows = await self._attribute(served, pictures, options, budget)
+        refused = [_is_contrast(options, row.prediction) for row in rows]
+        kept = [row for row, is_refused in zip(rows, refused, strict=True) if not is_refused]
+        explanations = iter(await _segment(kept, options, budget))
+        return [
+            _contrast_refused(options, "the picture") if is_refused else next(explanations) for is_refused in refused
+        ]
+
+    async def _attribute(
+        self, served: ServedVersion, pictures: Sequence[np.ndarray], options: ExplainOptions, budget: Budget
+    ) -> list[_Row]:
         pixel_values = await asyncio.to_thread(_preprocess, served, pictures, budget)
         remaining_s = budget.remaining_s("pictures preprocessed")
-        answers = await self._classifier.infer(served, pixel_values, remaining_s, question)
+        answers = await self._classifier.infer(served, pixel_values, remaining_s, _ask(options, served.labels))
         predictions = _read_logits(served, answers.logits)
-        _check_contrast(options, predictions)
-        rows = [_Row(*row) for row in zip(pictures, predictions, *_columns(answers), strict=True)]
-        explanations: list[PictureExplanation] = []
-        size = max(1, SEGMENTATION_SHARE_PX // answers.maps[0].size)
-        for start in range(0, len(rows), size):
-            budget.remaining_s(f"{start} of {len(rows)} pictures segmented")
-            explanations += await asyncio.to_thread(_explain_pictures, options, rows[start : start + size], budget)
-        return served, explanations
+        return [_Row(*row) for row in zip(pictures, predictions, *_columns(answers), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -154,16 +187,16 @@ def _ask(options: ExplainOptions, labels: Sequence[str]) -> Question:
     return Question(options.method, target, contrast, options.with_faithfulness)
 
 
-def _check_contrast(options: ExplainOptions, predictions: Sequence[Prediction]) -> None:
+def _is_contrast(options: ExplainOptions, prediction: Prediction) -> bool:
     """Where the target is the predicted class, it may turn out to be the contrast."""
-    if options.target_label or not options.contrast_label:
-        return
-    for index, prediction in enumerate(predictions):
-        if prediction.label == options.contrast_label:
-            raise InvalidInput(
-                "contrast_label",
-                f"'{prediction.label}' is what the model says of images[{index}]; expected another class, or a target_label",
-            )
+    return not options.target_label and prediction.label == options.contrast_label
+
+
+def _contrast_refused(options: ExplainOptions, where: str) -> InvalidInput:
+    return InvalidInput(
+        "contrast_label",
+        f"'{options.contrast_label}' is what the model says of {where}; expected another class, or a target_label",
+    )
 
 
 def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray], budget: Budget) -> np.ndarray:
@@ -176,6 +209,15 @@ def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray], budget: B
 
 def _read_logits(served: ServedVersion, logits: np.ndarray) -> list[Prediction]:
     return [Prediction(served.labels[int(row.argmax())], tuple(row.tolist())) for row in softmax(logits)]
+
+
+async def _segment(rows: Sequence[_Row], options: ExplainOptions, budget: Budget) -> list[PictureExplanation]:
+    explanations: list[PictureExplanation] = []
+    size = max(1, SEGMENTATION_SHARE_PX // rows[0].evidence.size) if rows else 1
+    for start in range(0, len(rows), size):
+        budget.remaining_s(f"{start} of {len(rows)} pictures segmented")
+        explanations += await asyncio.to_thread(_explain_pictures, options, rows[start : start + size], budget)
+    return explanations
 
 
 def _explain_pictures(options: ExplainOptions, rows: Sequence[_Row], budget: Budget) -> list[PictureExplanation]:

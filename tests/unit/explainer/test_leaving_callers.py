@@ -13,15 +13,10 @@ import pytest
 
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
-from services.common.runtime.folder_store import FolderStore
-from services.common.runtime.server import build_server
-from services.common.vision.preprocessing import ImageLimits, Preprocessor
-from services.explainer.handlers import decoding, explaining
-from services.explainer.handlers.importing import Importing
-from services.explainer.ports import Inference, Question, ServedVersion
-from services.explainer.servicer import SERVICE, ExplainerServicer
-from services.explainer.settings import ExplainerSettings
+from services.common.vision.preprocessing import Preprocessor
+from services.explainer.handlers import decoding, explaining, explaining_batches
 from tests.conftest import png
+from tests.unit.explainer.served_stage import serve_stage
 from tests.unit.explainer.shadow_stage import ShadowStage
 
 PATIENCE_S = 20.0
@@ -60,49 +55,13 @@ class Steps:
         return before
 
 
-class MapClassifier:
-    """The stage's classifier, which has no maps, with evidence in two corners."""
-
-    def __init__(self, stage: ShadowStage) -> None:
-        self._classifier = stage.classifier
-
-    async def infer(
-        self, served: ServedVersion, pixel_values: np.ndarray, timeout_s: float, question: Question | None = None
-    ) -> Inference:
-        answers = await self._classifier.infer(served, pixel_values, timeout_s)
-        maps = np.zeros((len(pixel_values), *pixel_values.shape[2:]), dtype=np.float32)
-        maps[:, :2, :2], maps[:, 4:, 4:] = 1.0, 2.0
-        return Inference(answers.logits, maps, np.zeros(len(maps), dtype=np.float32))
-
-
 @pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[rpc.ExplainerServiceStub]:
-    """A served model `net`, as `bootstrap` puts the service together but for Triton."""
+    """A served model `net`."""
     stage = ShadowStage(tmp_path)
     await stage.publish("a", 0)
-    classifier = MapClassifier(stage)
-    settings = ExplainerSettings(
-        listen="127.0.0.1:0", triton_address="127.0.0.1:1", model_repository=tmp_path, store_root=str(tmp_path)
-    )
-    servicer = ExplainerServicer(
-        explaining.Explaining(classifier, stage.repository, stage.shadowing),
-        stage.publishing,
-        Importing(stage.publishing, FolderStore(tmp_path), ImageLimits()),
-        stage.rolling_back,
-        stage.setting,
-        stage.shadowing,
-        classifier,
-        stage.repository,
-        ImageLimits(),
-        settings.call_timeout_s,
-    )
-    server, _ = build_server(settings, [SERVICE])
-    rpc.add_ExplainerServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port(settings.listen)
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield rpc.ExplainerServiceStub(channel)
-    await server.stop(None)
+    async with serve_stage(stage) as (stub, _):
+        yield stub
 
 
 @pytest.fixture(params=["decoding", "preprocessing", "segmenting"])
@@ -110,7 +69,9 @@ def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
     """One of the front's three works, slow enough to leave in its midst."""
     made = Steps()
     if request.param == "decoding":
-        monkeypatch.setattr(decoding, "decode_image", made.slow(decoding.decode_image))
+        slowed = made.slow(decoding.decode_image)
+        monkeypatch.setattr(decoding, "decode_image", slowed)
+        monkeypatch.setattr(explaining_batches, "decode_image", slowed)
     elif request.param == "preprocessing":
         monkeypatch.setattr(Preprocessor, "__call__", made.slow(Preprocessor.__call__))
     else:
@@ -142,3 +103,25 @@ async def test_a_call_whose_deadline_passes_is_told_so_does_no_more_work_and_the
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert await steps.ended() < COUNT
     assert len((await stub.Explain(asked(1), timeout=PATIENCE_S)).explanations) == 1
+
+
+def batch(count: int) -> list[pb.ExplainBatchRequest]:
+    pictures = [pb.ExplainBatchRequest(image={"data": GOOD})] * count
+    return [pb.ExplainBatchRequest(options={"model": {"name": "net"}}), *pictures]
+
+
+async def test_a_cancelled_batch_does_no_more_work_and_the_next_is_served(stub, steps):
+    call = stub.ExplainBatch(iter(batch(COUNT)), timeout=PATIENCE_S)
+    assert (await call.read()).WhichOneof("content") == "options"
+    await steps.begun()
+    call.cancel()
+    assert await steps.ended() < COUNT // 2  # the part that was in work, and no other
+    assert len([answer async for answer in stub.ExplainBatch(iter(batch(1)), timeout=PATIENCE_S)]) == 2
+
+
+async def test_a_batch_whose_deadline_passes_is_told_so_and_does_no_more_work(stub, steps):
+    call = stub.ExplainBatch(iter(batch(COUNT)), timeout=10 * STEP_S)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        [answer async for answer in call]
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await steps.ended() < COUNT // 2
