@@ -7,7 +7,7 @@ reply = client.explain("digits", [("seven", Path("seven.png").read_bytes())])
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -38,6 +38,8 @@ _IMPORT_TIMEOUT_S = 900.0
 """Maps of a large net by one core take minutes."""
 _DESCRIBE_TIMEOUT_S = 2.0
 """For each picture."""
+_EXPLAIN_TIMEOUT_S = 60.0
+"""For each picture of a batch: what the explainer itself allows by default."""
 _CALLER_KEY = "plumbline-caller-bin"
 _REFUSED = re.compile(r"images\[(\d+)\]")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
@@ -163,6 +165,28 @@ class Client(AbstractContextManager):
 
         explanations = _ask_all(ask, images, EXPLAIN_CHUNK)
         return model, explanations
+
+    def explain_batch(
+        self, asked: explainer_pb.ExplainRequest, images: Iterable[NamedImage], count: int, frame: int = 0
+    ) -> Iterator[explainer_pb.ExplainBatchResponse]:
+        """First how pictures are explained, then what became of each, in order, as soon as it is known.
+
+        `images`, `count` of them, are taken by another thread, as fast as they are answered; the time allowed grows with their number.
+        """
+
+        def send() -> Iterator[explainer_pb.ExplainBatchRequest]:
+            yield explainer_pb.ExplainBatchRequest(options=asked)
+            for name, data in images:
+                yield explainer_pb.ExplainBatchRequest(image=vision_pb2.Image(id=name, data=data, frame=frame))
+
+        timeout_s = _CALL_TIMEOUT_S + _EXPLAIN_TIMEOUT_S * count
+        answers = self._explainer.ExplainBatch(send(), timeout=timeout_s, metadata=self._metadata)
+        try:
+            yield from answers
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, "explainer") from error
+        finally:
+            answers.cancel()
 
     def describe(
         self, model: vision_pb2.ModelVersion, images: Sequence[lvlm_pb.ExplainedImage]

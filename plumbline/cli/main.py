@@ -15,6 +15,7 @@ from rich.table import Table
 
 from plumbline.cli.aligning import align, jobs
 from plumbline.cli.auditing import audit_app
+from plumbline.cli.explaining import explain_folder
 from plumbline.cli.grounding import AsJson, Out, Phrases, ground
 from plumbline.cli.pushing import critiques_app
 from plumbline.cli.reviewing import review
@@ -22,6 +23,7 @@ from plumbline.cli.serving import models_app
 from plumbline.cli.session import Model, Session, Version, console, failures_told, only_model
 from plumbline.cli.specifying import specification_app
 from plumbline.client import Client, NamedImage, explained_images
+from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
@@ -51,6 +53,9 @@ Method = StrEnum(
     ],
 )
 Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files.", exists=True, dir_okay=False)]
+ImagesOrFolder = Annotated[
+    list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files, or one folder of them (with --out).", exists=True)
+]
 Frame = Annotated[int, typer.Option(min=0, help="Frame of DICOM files that hold several, from 1; 0: the only one.")]
 
 
@@ -95,12 +100,16 @@ app.command()(jobs)
 @app.command()
 def explain(
     context: typer.Context,
-    images: Images,
+    images: ImagesOrFolder,
     model: Model = "",
     version: Version = 0,
     target: Annotated[str, typer.Option(help="Class to explain; default: the predicted one.")] = "",
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder for PNGs of picture, map and segments.")
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder for PNGs of picture, map and segments; of a folder also JSONs, maps and a summary by class. What is there is not asked for again.",
+        ),
     ] = None,
     frame: Frame = 0,
     method: Annotated[
@@ -114,6 +123,20 @@ def explain(
     """Classify pictures and show where the evidence lies."""
     with failures_told(), context.obj.client() as client:
         name = model or only_model(client)
+        attribution = f"ATTRIBUTION_METHOD_{method.name if method else 'UNSPECIFIED'}"
+        if any(path.is_dir() for path in images):
+            if len(images) != 1 or out is None:
+                raise PlumblineError("a folder of pictures is explained alone, and needs --out")
+            asked = explainer_pb.ExplainRequest(
+                model=vision_pb2.ModelVersion(name=name, version=version),
+                target_label=target,
+                method=attribution,
+                with_overlay=True,
+                contrast_label=against,
+                with_faithfulness=faithfulness,
+            )
+            explain_folder(client, images[0], out, asked, frame)
+            return
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         answered, explanations = client.explain(
@@ -121,7 +144,7 @@ def explain(
             _named(images),
             version,
             target,
-            f"ATTRIBUTION_METHOD_{method.name if method else 'UNSPECIFIED'}",
+            attribution,
             with_overlay=out is not None,
             frame=frame,
             contrast_label=against,

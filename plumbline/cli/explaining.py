@@ -1,0 +1,123 @@
+"""Explain a folder of pictures into a folder of explanations; what is there already is not asked for again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from plumbline.cli.serving import PICTURE_SUFFIXES
+from plumbline.cli.session import console, errors
+from plumbline.client import MAX_MESSAGE_BYTES, Client, NamedImage
+from plumbline.errors import PlumblineError
+from plumbline.explained_folder import SUMMARY, ExplainedFolder, describe_settings
+from plumbline.explainer.v1 import explainer_service_pb2 as pb
+
+_AROUND_PICTURE_BYTES = 2**12
+"""What a message says besides its picture."""
+
+
+def explain_folder(client: Client, folder: Path, out: Path, asked: pb.ExplainRequest, frame: int) -> None:
+    """Explain the pictures below `folder` as `asked`; leaves with status 1, after all that could be done, when some could not."""
+    names = _find_pictures(folder, out)
+    used = next(client.explain_batch(asked, [], 0, frame)).options
+    # What was found here must hold for what is asked next, whatever is the champion by then.
+    asked.model.CopyFrom(used.model)
+    explained = ExplainedFolder(out, describe_settings(asked, used))
+    failures: dict[str, str] = {}
+    digests = {name: _digest(data, frame) for name, data in _read(folder, names, failures)}
+    wanted = [name for name, digest in digests.items() if not explained.has(name, digest)]
+    try:
+        answers = client.explain_batch(asked, _read(folder, wanted, failures), len(wanted), frame)
+        _keep_all(answers, explained, digests, failures, len(wanted))
+    except PlumblineError as error:
+        raise PlumblineError(f"{error}; what was explained is kept, and the same command goes on from there") from error
+    summary = explained.summarise(digests)
+    _show(summary)
+    already = len(digests) - len(wanted)
+    console.print(f"{used.model.name} version {used.model.version}, {used.model.digest}", highlight=False)
+    console.print(
+        f"wrote {out / SUMMARY}; {already} of {len(names)} pictures were explained before",
+        highlight=False,
+        markup=False,
+    )
+    if failures:
+        for name, reason in sorted(failures.items()):
+            errors.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        raise PlumblineError(f"{len(failures)} of {len(names)} pictures are not explained")
+
+
+def _keep_all(
+    answers: Iterator[pb.ExplainBatchResponse],
+    explained: ExplainedFolder,
+    digests: dict[str, str],
+    failures: dict[str, str],
+    count: int,
+) -> None:
+    """Write explanations as they come, note why others did not."""
+    version = next(answers).options.model.version
+    with console.status(f"explaining {count} pictures") as status:
+        for answer in answers:
+            outcome = answer.picture
+            status.update(f"explained {outcome.index + 1} of {count} pictures")
+            if outcome.WhichOneof("result") == "error":
+                failures[outcome.image_id] = outcome.error.message
+            else:
+                digests[outcome.image_id] = outcome.image_digest  # the file may have changed since it was looked at
+                explained.keep(outcome.image_id, version, outcome.explanation)
+
+
+def _find_pictures(folder: Path, out: Path) -> list[str]:
+    """Paths below `folder` of its pictures, sorted; what we wrote, should it lie in there, is none of them."""
+    found = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+        and not path.resolve().is_relative_to(out.resolve())
+    )
+    if not found:
+        raise PlumblineError(f"no pictures in {folder}; expected files {', '.join(PICTURE_SUFFIXES)}")
+    return found
+
+
+def _read(folder: Path, names: Sequence[str], failures: dict[str, str]) -> Iterator[NamedImage]:
+    """Pictures one after the other; those that can't be read or sent go to `failures`."""
+    most = MAX_MESSAGE_BYTES - _AROUND_PICTURE_BYTES
+    for name in names:
+        try:
+            data = (folder / name).read_bytes()
+        except OSError as error:
+            failures[name] = str(error)
+            continue
+        if len(data) > most:
+            failures[name] = f"{len(data)} bytes; at most {most} can be sent"
+        else:
+            yield name, data
+
+
+def _digest(data: bytes, frame: int) -> str:
+    """The picture's name by its content, as `Explanation.image_digest`."""
+    marked = f"#frame={frame}".encode() if frame > 1 else b""
+    return f"sha256:{hashlib.sha256(data + marked).hexdigest()}"
+
+
+def _show(summary: Mapping[str, Any]) -> None:
+    table = Table(
+        "says", "pictures", "mean probability", "mean share of the first segment", "without positive evidence"
+    )
+    for label, found in summary["classes"].items():
+        share = found["mean_share_of_first_segment"]
+        table.add_row(
+            escape(label),
+            str(found["picture_count"]),
+            f"{found['mean_probability']:.3f}",
+            "none" if share is None else f"{share:.2f}",
+            str(found["without_positive_evidence"]),
+        )
+    console.print(table)

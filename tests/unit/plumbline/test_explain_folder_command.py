@@ -1,0 +1,135 @@
+"""`plumbline explain FOLDER` against the explainer's own front: what is written, what is asked again, what a summary says."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from plumbline.cli import app
+from services.common.runtime.errors import Unavailable
+from tests.conftest import png
+from tests.unit.explainer.served_stage import CountingServicer, serve_stage
+from tests.unit.explainer.shadow_stage import ShadowStage, draw_pictures
+
+NOWHERE = "127.0.0.1:1"
+COUNT = 40
+"""More than are in work at a time."""
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> ShadowStage:
+    """Model `net` with version a (1) as its champion, and a folder of pictures."""
+    made = ShadowStage(tmp_path)
+    await made.publish("a", 0)
+    for index, picture in enumerate(draw_pictures(COUNT)):
+        file = tmp_path / "pictures" / f"set{index % 2}" / f"{index:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(picture))
+    return made
+
+
+async def explain(
+    servicer: CountingServicer, stage: ShadowStage, *options: str, out: str = "out"
+) -> tuple[Result, int]:
+    """What the command said, and how many pictures it sent."""
+    before = servicer.taken
+    where = ["--explainer", servicer.address, "--lvlm", NOWHERE, "--trainer", NOWHERE]
+    command = [
+        *where,
+        "explain",
+        str(stage.root / "pictures"),
+        "--model",
+        "net",
+        "--out",
+        str(stage.root / out),
+        *options,
+    ]
+    told = await asyncio.to_thread(CliRunner().invoke, app, command, env={"COLUMNS": "200"})
+    return told, servicer.taken - before
+
+
+def summary(stage: ShadowStage, out: str = "out") -> dict:
+    return json.loads((stage.root / out / "summary.json").read_bytes())
+
+
+async def test_each_picture_gets_its_files_and_a_bad_one_is_named_and_fails_the_command(stage):
+    (stage.root / "pictures" / "set0" / "bad.png").write_bytes(b"I am text")
+    async with serve_stage(stage) as (_, servicer):
+        told, sent = await explain(servicer, stage)
+    assert (told.exit_code, sent) == (1, COUNT + 1)
+    assert "set0/bad.png: image.data: not a picture" in told.output
+    written = stage.root / "out" / "set0"
+    assert np.load(written / "00.png.map.npy").shape == (6, 6)
+    assert Image.open(io.BytesIO((written / "00.png.explained.png").read_bytes())).format == "PNG"
+    record = json.loads((written / "00.png.json").read_bytes())
+    assert (record["model_version"], record["settings"]["method"]) == (1, "DEEP_LIFT_SHAP")
+    assert record["explanation"]["image_id"] == "set0/00.png"
+    assert not (written / "bad.png.json").exists()
+    assert (summary(stage)["picture_count"], summary(stage)["missing"]) == (COUNT, ["set0/bad.png"])
+
+
+async def test_only_what_changed_is_asked_again(stage):
+    async with serve_stage(stage) as (_, servicer):
+        told, sent = await explain(servicer, stage)
+        assert (told.exit_code, sent) == (0, COUNT), told.output
+        first = (stage.root / "out" / "summary.json").read_bytes()
+        told, sent = await explain(servicer, stage)
+        assert (told.exit_code, sent) == (0, 0), told.output
+        assert (stage.root / "out" / "summary.json").read_bytes() == first
+        (stage.root / "pictures" / "set0" / "00.png").write_bytes(png(np.full((6, 6), 7, np.uint8)))
+        assert (await explain(servicer, stage))[1] == 1
+        assert (await explain(servicer, stage, "--target", "b"))[1] == COUNT
+        await stage.publish("b", 1)
+        assert (await explain(servicer, stage, "--target", "b"))[1] == COUNT
+
+
+async def test_run_that_was_cut_off_goes_on_to_the_summary_of_one_that_was_not(stage):
+    calls = 0
+
+    async def away_at_the_second(_) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Unavailable("Triton is away")
+
+    async with serve_stage(stage) as (_, servicer):
+        stage.classifier.before = away_at_the_second
+        told, _ = await explain(servicer, stage)
+        assert told.exit_code == 1
+        assert "goes on from there" in told.output
+        kept = len(list((stage.root / "out").rglob("*.json")))
+        assert 0 < kept < COUNT
+        told, sent = await explain(servicer, stage)
+        assert (told.exit_code, sent) == (0, COUNT - kept), told.output
+        await explain(servicer, stage, out="whole")
+    assert summary(stage) == summary(stage, "whole")
+
+
+async def test_summary_has_a_mean_map_where_sizes_agree(stage):
+    async with serve_stage(stage) as (_, servicer):
+        await explain(servicer, stage)
+        classes = summary(stage)["classes"]
+        assert set(classes) == {"a", "b"}
+        assert sum(found["picture_count"] for found in classes.values()) == COUNT
+        assert {found["largest_mean_evidence"] for found in classes.values()} == {2.0}
+        drawn = np.asarray(Image.open(stage.root / "out" / "mean-evidence-a.png"))
+        assert (drawn[5, 5], drawn[0, 0], drawn[3, 3]) == (255, 128, 0)
+        (stage.root / "pictures" / "wide.png").write_bytes(png(np.zeros((6, 12), np.uint8)))
+        await explain(servicer, stage)
+    sizes_agree = [found["mean_evidence_png"] is not None for found in summary(stage)["classes"].values()]
+    assert sorted(sizes_agree) == [False, True]
+
+
+async def test_folder_without_a_place_to_write_to_is_refused_before_anything_is_asked(stage):
+    where = ["--explainer", NOWHERE, "--lvlm", NOWHERE, "--trainer", NOWHERE]
+    told = CliRunner().invoke(app, [*where, "explain", str(stage.root / "pictures"), "--model", "net"])
+    assert told.exit_code == 1
+    assert "needs --out" in told.output
