@@ -73,6 +73,10 @@ def _keep_all(
 
 def _find_pictures(folder: Path, out: Path) -> list[str]:
     """Paths below `folder` of its pictures, sorted; what we wrote, should it lie in there, is none of them."""
+    if folder.resolve().is_relative_to(out.resolve()):
+        raise PlumblineError(
+            f"--out: {out} holds the pictures; expected another folder, for what is written are pictures too"
+        )
     found = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")

@@ -33,7 +33,7 @@ async def gather_parts(
 ) -> AsyncIterator[list[Item]]:
     """Parts of `items` in their order: up to `most` items, together up to `heaviest`; an item that is heavier goes alone.
 
-    Never more than `most` items are taken and not yet in a part that was followed by another request for a part.
+    Of the items taken from the stream, at most `most` are in the part that was given last or wait for the next.
     """
     part: list[Item] = []
     total = Weight()

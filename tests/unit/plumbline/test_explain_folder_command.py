@@ -138,3 +138,17 @@ async def test_folder_without_a_place_to_write_to_is_refused_before_anything_is_
     told = CliRunner().invoke(app, [*where, "explain", str(stage.root / "pictures"), "--model", "net"])
     assert told.exit_code == 1
     assert "needs --out" in told.output
+
+
+@pytest.mark.parametrize("out", ["pictures", "."])
+async def test_place_to_write_to_that_holds_the_pictures_is_refused_for_the_next_run_would_explain_ours(stage, out):
+    async with serve_stage(stage) as (_, servicer):
+        told, sent = await explain(servicer, stage, out=out)
+    assert (told.exit_code, sent) == (1, 0)
+    assert "holds the pictures" in told.output
+
+
+async def test_place_to_write_to_among_the_pictures_is_not_explained_itself(stage):
+    async with serve_stage(stage) as (_, servicer):
+        assert (await explain(servicer, stage, out="pictures/explained"))[1] == COUNT
+        assert (await explain(servicer, stage, out="pictures/explained"))[1] == 0
