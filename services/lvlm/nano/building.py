@@ -1,4 +1,4 @@
-"""Build `nano` from nothing: tokenizer, processor and a LLaVA of about three million parameters."""
+"""Build `nano` from nothing: tokenizer, processor and a LLaVA of six million parameters."""
 
 from collections.abc import Iterable
 from pathlib import Path
