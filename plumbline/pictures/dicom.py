@@ -174,7 +174,10 @@ def _check_run_lengths(frame: bytes, pixel_count: int) -> None:
     """pydicom expands a segment before it looks at its length: two bytes may become 128."""
     count = int.from_bytes(frame[:4], "little")
     starts = np.frombuffer(frame[4:_RLE_HEADER_BYTES], "<u4")[:count].tolist()
-    for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
+    ends = [*starts[1:], len(frame)]
+    for start, end in zip(starts, ends, strict=True):
+        if start > end:  # else the same bytes could be counted for many segments, for seconds each time
+            raise PictureError("run lengths whose segments are not in order")
         expanded = 0
         while start < end and expanded <= pixel_count + 1:  # one for padding
             control = frame[start]

@@ -238,14 +238,20 @@ def run_lengths(count: int) -> bytes:
     return np.array([1, 64] + [0] * 14, "<u4").tobytes() + b"\x81\x00" * count
 
 
-def rle(count: int) -> bytes:
-    dataset = dataset_of(np.zeros((8, 16), np.uint8), PixelData=encapsulate([run_lengths(count)]))
+def overlapping_run_lengths() -> bytes:
+    """An RLE frame whose segments begin at its first byte and at its end in turn; each byte expands to nothing."""
+    end = 64 + 1000
+    return np.array([15] + [64, end] * 7 + [64], "<u4").tobytes() + b"\x80" * 1000
+
+
+def rle(frame: bytes) -> bytes:
+    dataset = dataset_of(np.zeros((8, 16), np.uint8), PixelData=encapsulate([frame]))
     dataset["PixelData"].VR = "OB"
     return written(dataset, RLELossless)
 
 
 def test_run_lengths_that_fill_the_picture_are_taken():
-    assert shown(rle(1)) == np.zeros((8, 16)).tolist()
+    assert shown(rle(run_lengths(1))) == np.zeros((8, 16)).tolist()
 
 
 def of_other_size() -> bytes:
@@ -272,7 +278,8 @@ BAD = {
         "other name",
     ),
     "frame of another size": (of_other_size, "another size"),
-    "run lengths beyond the picture": (lambda: rle(2000), "more pixels than"),
+    "run lengths beyond the picture": (lambda: rle(run_lengths(2000)), "more pixels than"),
+    "run lengths that overlap": (lambda: rle(overlapping_run_lengths()), "not in order"),
     "no pixels": (lambda: written(without(GREY, "PixelData")), "no integer pixels"),
     "strange colours": (lambda: dicom(COLOURED, PhotometricInterpretation="HSV"), "photometric interpretation"),
     "too few samples": (lambda: dicom(COLOURED, PhotometricInterpretation="MONOCHROME2"), "samples"),
