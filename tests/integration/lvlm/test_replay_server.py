@@ -168,7 +168,6 @@ def test_job_is_judged_again_in_its_own_way_by_its_own_rules(services):
 
 
 def test_picture_that_changed_is_refused_by_its_name(services):
-    services.job.images[33].image.data = explained()["image"]["data"][:-1] + b"\0"
     services.job.images[33].critique.image_digest = "sha256:" + "1" * 64
     with services.client() as client, pytest.raises(PlumblineError, match=r"'33\.png' changed since it was judged"):
         replay_job(client, "job-1")
