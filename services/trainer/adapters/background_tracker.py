@@ -49,11 +49,12 @@ class BackgroundTracker:
 
     def close(self, timeout_s: float = _CLOSE_S) -> None:
         """Hand over what waits, for at most `timeout_s`."""
+        end = time.monotonic() + timeout_s
         try:
             self._calls.put(None, timeout=timeout_s)
         except queue.Full:
             return
-        self._thread.join(timeout_s)
+        self._thread.join(max(0.0, end - time.monotonic()))
 
     def _put(self, job_id: str, call: Callable[[], None]) -> None:
         try:

@@ -28,17 +28,22 @@ class TensorboardTracker:
         """See the port."""
         # The first step of a file takes the place of what an earlier one says from there on.
         writer = self._writers.get(job_id) or self._open(job_id, step)
-        for name, value in numbers.items():
-            writer.add_scalar(name, value, step)
+        try:
+            for name, value in numbers.items():
+                writer.add_scalar(name, value, step)
+        except Exception:
+            del self._writers[job_id]  # once it could not write it never will: the next call opens another file
+            raise
 
     def end(self, job_id: str, end: RunEnd) -> None:
         """See the port."""
         writer = self._writers.get(job_id) or self._open(job_id, None)
+        # First, for the job may come again, and not to a writer that failed.
+        del self._writers[job_id], self._jobs[job_id]
         writer.add_text("end", _table({"outcome": end.outcome} | dict(end.told)))
         for name, value in end.numbers.items():
             writer.add_scalar(name, value, 0)
         writer.close()
-        del self._writers[job_id], self._jobs[job_id]
 
     def _open(self, job_id: str, first_step: int | None) -> SummaryWriter:
         job = self._jobs[job_id]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +106,39 @@ def test_a_job_that_comes_again_goes_on_in_its_run_and_its_steps_are_told_once(
         assert "status FINISHED" in run.texts
 
 
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """No file of this process grows."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # the writer's own thread dies of it
+@pytest.mark.parametrize("fails_at_end", [False, True])
+def test_curves_go_on_in_another_file_once_the_disk_has_room_again(tmp_path: Path, fails_at_end: bool):
+    tracker = TensorboardTracker(tmp_path)
+    tracker.begin(JOB)
+    tracker.tell(JOB.job_id, 1, {"step/penalty": 1.0})
+    writer = tracker._writers[JOB.job_id]
+    writer.flush()
+    with _full_disk():
+        tracker.tell(JOB.job_id, 2, {"step/penalty": 2.0})
+        wait_for(lambda: not writer.file_writer.event_writer._async_writer._worker.is_alive(), 5)
+    with pytest.raises(OSError, match="too large"):
+        tracker.end(JOB.job_id, CUT_OFF) if fails_at_end else tracker.tell(JOB.job_id, 3, {"step/penalty": 3.0})
+    if fails_at_end:
+        tracker.begin(JOB)
+    tracker.tell(JOB.job_id, 4, {"step/penalty": 4.0})
+    tracker.end(JOB.job_id, PUBLISHED)
+    assert read_tensorboard(tmp_path, "films", JOB.job_id).curves["step/penalty"] == [(1, 1.0), (4, 4.0)]
+
+
 @pytest.fixture
 def stage() -> tuple[ListTracker, BackgroundTracker]:
     inner = ListTracker()
@@ -140,6 +176,20 @@ def test_a_tracker_that_comes_back_gets_the_job_and_all_that_follows(stage: tupl
     tracker.end(JOB.job_id, PUBLISHED)
     tracker.close()
     assert inner.told == [JOB, (JOB.job_id, 2, {}), PUBLISHED]
+
+
+def test_a_tracker_that_hangs_is_not_waited_for_longer_than_asked(stage: tuple[ListTracker, BackgroundTracker]):
+    inner, tracker = stage
+    inner.hold = threading.Event()
+    tracker.begin(JOB)
+    for step in range(100):
+        tracker.tell(JOB.job_id, step, {})
+    release = threading.Timer(0.5, lambda: tracker._calls.get())  # room for the last word, and nothing else
+    release.start()
+    started = time.monotonic()
+    tracker.close(0.6)
+    assert 0.4 < time.monotonic() - started < 0.9
+    inner.hold.set()
 
 
 def test_a_tracker_that_hangs_holds_nobody_up_and_what_does_not_fit_is_lost(
