@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--cool-down", action="store_true", help="end a run that began in `--start`")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
+    if arguments.cool_down and not arguments.start:
+        parser.error("--cool-down: expected --start, the folder of the nano that it brings to its end")
     torch.set_num_threads(2)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arguments.work.mkdir(parents=True, exist_ok=True)

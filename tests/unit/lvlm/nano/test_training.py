@@ -48,6 +48,17 @@ def test_recipe_trains_both_stages_and_resumes(shards: Path, tmp_path: Path, mon
     assert LlavaForConditionalGeneration.from_pretrained(tmp_path / "ended")
 
 
+def test_cool_down_of_no_earlier_model_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [argument for name in ("shards", "work", "out") for argument in (f"--{name}", str(tmp_path / name))]
+    monkeypatch.setattr(sys, "argv", ["train", *where, "--cool-down"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "--cool-down: expected --start" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_later_vocabulary_starts_from_the_earlier_words(tmp_path: Path) -> None:
     first, second = (building.train_tokenizer(texts) for texts in (["the digit"] * 9, ["the digit of the lung"] * 9))
     earlier = building.build_model(first, seed=0)
