@@ -11,7 +11,11 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+)
 from mlflow.exceptions import MlflowException
 
 from services.trainer.ports import RunEnd, TrackedJob
@@ -26,6 +30,8 @@ class MlflowTracker:
     def __init__(self, uri: str, timeout_s: int) -> None:
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(timeout_s)
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
+        # Else the URI comes into the worker's log at the end of every run, with a password if it holds one.
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
         self._client = MlflowClient(tracking_uri=uri)
         self._runs: dict[str, str] = {}
 
