@@ -18,7 +18,7 @@ def _slow(*blow: object) -> object:
 
 BLOWS = (
     Blow(Target.WORKER, signal.SIGKILL, JobState.CRITIQUING),
-    Blow(Target.TRITON, signal.SIGKILL, JobState.EVALUATING),
+    _slow(Target.TRITON, signal.SIGKILL, JobState.EVALUATING),
     _slow(Target.API, signal.SIGKILL, JobState.QUEUED),
     _slow(Target.CHILD, signal.SIGKILL, JobState.TRAINING),
     _slow(Target.REDIS, signal.SIGKILL, JobState.TRAINING),

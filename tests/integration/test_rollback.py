@@ -111,6 +111,7 @@ def test_a_wrong_rollback_is_refused_and_the_champion_stays(served):
     assert (events(client, name), list(client.models(name))) == (before, listed)
 
 
+@pytest.mark.slow
 def test_a_killed_explainer_tells_after_its_restart_what_came_of_an_announcement(served, rolled):
     name, client = rolled
     repository = TritonRepository(served.layout.models)

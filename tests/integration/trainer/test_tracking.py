@@ -70,7 +70,7 @@ def _is_over(trainer: Trainer, job: Job) -> bool:
     return trainer.record.load(job.job_id).state.is_final
 
 
-@pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
+@pytest.mark.parametrize("kind", ["tensorboard", pytest.param("mlflow", marks=pytest.mark.slow)])
 def test_a_job_that_another_worker_ends_has_one_run_with_every_step_once(
     trainer: Trainer, kind: str, request: pytest.FixtureRequest
 ):

@@ -61,6 +61,7 @@ def test_when_one_process_dies_all_start_again_from_the_checkpoint_and_come_to_t
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_in_another_number_of_processes_and_none_outlives_its_worker(stage: Stage, bundle: Path):
     def stop_once_it_trains() -> None:
         if stage.shown:
