@@ -131,6 +131,7 @@ def test_a_killed_explainer_tells_after_its_restart_what_came_of_an_announcement
     wait_for(lambda: is_answering(client), RESTART_S)  # for the tests after this one
 
 
+@pytest.mark.slow
 def test_commands_roll_back_and_verify_and_tell_a_changed_event_with_status_1(served, rolled):
     name, client = rolled
 

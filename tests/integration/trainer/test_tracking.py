@@ -109,6 +109,7 @@ def test_a_job_that_another_worker_ends_has_one_run_with_every_step_once(
     assert kind == "tensorboard" or location not in trainer.logs()  # a URI may hold a password
 
 
+@pytest.mark.slow
 def test_a_tracker_that_can_not_be_used_costs_curves_and_no_job(trainer: Trainer):
     (trainer.root / "runs").write_text("a file where the folder should be")
     trainer.start("worker", tracking="tensorboard", tracking_location=str(trainer.root / "runs"))
