@@ -32,14 +32,14 @@ def run(served: Served, *command: str) -> Result:
 
 @dataclass(frozen=True)
 class Added:
-    """A vision transformer that the command has added as `vit`, with the pictures that it was given."""
+    """A vision transformer that the command has added as `knees`, with the pictures that it was given."""
 
     folder: Path
     pictures: Path
     told: str
 
     def command(self) -> list[str]:
-        return ["add", str(self.folder), "--name", "vit", "--baselines", str(self.pictures)]
+        return ["add", str(self.folder), "--name", "knees", "--baselines", str(self.pictures)]
 
 
 @pytest.fixture(scope="module")
@@ -53,39 +53,39 @@ def added(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Added:
 
 
 def test_a_folder_is_served_with_the_probabilities_of_transformers_and_explained(served, added):
-    assert "vit version 1" in added.told
-    assert '"parameter_randomisation"' in run(served, "show", "vit").stdout
+    assert "knees version 1" in added.told
+    assert '"parameter_randomisation"' in run(served, "show", "knees").stdout
     shown = [(f"{index}", data) for index, data in enumerate(make_pictures(6, seed=1))]
     images = [Image.open(io.BytesIO(data)) for _, data in shown]
     pixels = ViTImageProcessorPil.from_pretrained(added.folder)(images, return_tensors="pt")
     with torch.inference_mode():
         model = AutoModelForImageClassification.from_pretrained(added.folder)
         expected = model(**pixels).logits.softmax(dim=1).numpy()
-    found = np.array([list(prediction.probabilities) for prediction in served.client.predict("vit", shown)])
+    found = np.array([list(prediction.probabilities) for prediction in served.client.predict("knees", shown)])
     assert np.abs(found - expected).max() < PROBABILITY_TOLERANCE
-    _, explanations = served.client.explain("vit", shown[:2])
+    _, explanations = served.client.explain("knees", shown[:2])
     assert all(np.frombuffer(each.attribution.data, "<f4").any() for each in explanations)
 
 
 def test_the_same_folder_with_the_same_pictures_is_added_once(served, added):
     again = run(served, *added.command())
     assert again.exit_code == 0, again.output
-    assert [entry.model.version for entry in served.client.models("vit")] == [1]
+    assert [entry.model.version for entry in served.client.models("knees")] == [1]
 
 
 def test_a_bundle_whose_golden_logits_triton_does_not_give_is_not_published(served, added):
-    (listed,) = served.client.models("vit")
-    path = f"models/vit/{listed.model.digest.removeprefix('sha256:')}"
-    spoilt = served.layout.store / "models" / "vit" / "spoilt"
+    (listed,) = served.client.models("knees")
+    path = f"models/knees/{listed.model.digest.removeprefix('sha256:')}"
+    spoilt = served.layout.store / "models" / "knees" / "spoilt"
     shutil.copytree(served.layout.store / path, spoilt)
     tensors = load_file(spoilt / GOLDEN)
     tensors["logits"][1, 2] += 0.05
     save_file(tensors, spoilt / GOLDEN)
     told = r"as served, logit 2 of picture 1 is .* instead of .* at most 0\.001"
     with pytest.raises(PlumblineError, match=told) as caught:
-        served.client.publish("vit", "models/vit/spoilt", 1, "spoilt")
+        served.client.publish("knees", "models/knees/spoilt", 1, "spoilt")
     assert caught.value.code == "FAILED_PRECONDITION"
-    assert [entry.model.version for entry in served.client.models("vit")] == [1]
+    assert [entry.model.version for entry in served.client.models("knees")] == [1]
 
 
 def test_a_folder_that_asks_for_code_is_refused_by_the_explainer_too(served, added, tmp_path):

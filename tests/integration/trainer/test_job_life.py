@@ -122,7 +122,7 @@ def test_after_redis_was_wiped_a_job_goes_on_as_soon_as_somebody_asks(trainer: T
         wait_for(lambda: b"batch" in (broker.get(f"plumbline:progress:{job.job_id}") or b""), 60)
         assert broker.exists(f"plumbline:lease:{job.job_id}:train")
         broker.flushall()
-    assert client.recover() == 2
+    assert client.recover() in (1, 2)  # the worker may have taken its lease again before anybody asked
     assert client.recover() == 0
     assert wait_for(lambda: trainer.record.load(queued.job_id).state.is_final, 30)
 
