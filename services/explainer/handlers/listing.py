@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from services.common.runtime.errors import NotFound
+from services.explainer.handlers.versions import check_known
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 
@@ -28,8 +28,8 @@ async def list_versions(classifier: Classifier, repository: ModelRepository, nam
         When `name` is given and there is no such model.
     """
     names = repository.names()
-    if name and name not in names:
-        raise NotFound(f"name: no model '{name}'; there are: {', '.join(names) or 'none'}")
+    if name:
+        check_known(repository, name)
     versions = [version for each in ([name] if name else names) for version in repository.versions(each)]
     ready = await asyncio.gather(*(classifier.is_ready(version.name, version.version) for version in versions))
     champions = {each: repository.champion(each) for each in names}

@@ -8,6 +8,7 @@ from services.common.runtime.audit_log import MAX_REASON_LENGTH
 from services.common.runtime.errors import InvalidInput, NotFound, WrongState
 from services.common.vision.model_bundle import bundle_digest
 from services.explainer.handlers.publishing import Publishing, check_champion
+from services.explainer.handlers.versions import check_known
 from services.explainer.ports import ModelRepository, Publication, ServedVersion
 
 
@@ -40,8 +41,7 @@ class RollingBack:
             As for `Publishing.publish_folder`.
         """
         _check(name, version, expected_champion, reason, key)
-        if name not in self._repository.names():
-            raise NotFound(f"name: no model '{name}'; there are: {', '.join(self._repository.names()) or 'none'}")
+        check_known(self._repository, name)
         champion = self._repository.champion(name)
         is_made = any(made.publication_key == key for made in self._repository.versions(name))
         # What a key has made is found by what it was asked for, and then the champion was another one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.common.runtime.errors import InvalidInput, NotFound, Unavailable
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import run_in_thread
+from services.explainer.handlers.versions import check_known
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 
@@ -37,8 +38,7 @@ class SettingShadow:
             raise InvalidInput("name", "empty; expected the name of a served model")
         if version < 0:
             raise InvalidInput("version", f"expected 0 (no shadow) or a version from 1, got {version}")
-        if name not in self._repository.names():
-            raise NotFound(f"name: no model '{name}'; there are: {', '.join(self._repository.names()) or 'none'}")
+        check_known(self._repository, name)
         async with self._repository.publishing(name, self._lock_timeout_s):
             pointer = self._repository.shadow(name)
             served = await self._find(name, version) if version else None

@@ -14,6 +14,7 @@ import numpy as np
 from services.common.runtime.errors import InvalidInput, NotFound, ServiceError
 from services.explainer.domain.comparison import Comparison
 from services.explainer.domain.probabilities import softmax
+from services.explainer.handlers.versions import check_known
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 log = logging.getLogger(__name__)
@@ -86,8 +87,7 @@ class Shadowing:
         """
         if not name:
             raise InvalidInput("name", "empty; expected the name of a served model")
-        if name not in self._repository.names():
-            raise NotFound(f"name: no model '{name}'; there are: {', '.join(self._repository.names()) or 'none'}")
+        check_known(self._repository, name)
         shadow = self._repository.shadow(name).version
         return self._repository.version(name, shadow) if shadow else None, self._comparisons.get(name)
 

@@ -1,9 +1,16 @@
-"""Which served version a request means."""
+"""Which served model and version a request means."""
 
 from __future__ import annotations
 
 from services.common.runtime.errors import InvalidInput, NotFound, WrongState
 from services.explainer.ports import ModelRepository, ServedVersion
+
+
+def check_known(repository: ModelRepository, name: str, field: str = "name") -> None:
+    """Raise `NotFound`, told at `field`, when there is no model `name`."""
+    names = repository.names()
+    if name not in names:
+        raise NotFound(f"{field}: no model '{name}'; there are: {', '.join(names) or 'none'}")
 
 
 def find_version(repository: ModelRepository, name: str, version: int, digest: str = "") -> ServedVersion:
@@ -22,8 +29,7 @@ def find_version(repository: ModelRepository, name: str, version: int, digest: s
         raise InvalidInput("model.name", "empty; expected the name of a served model")
     if version < 0:
         raise InvalidInput("model.version", f"expected 0 (the champion) or a version from 1, got {version}")
-    if name not in repository.names():
-        raise NotFound(f"model.name: no model '{name}'; there are: {', '.join(repository.names()) or 'none'}")
+    check_known(repository, name, "model.name")
     wanted = version or repository.champion(name)
     served = repository.version(name, wanted)
     if served is None:
