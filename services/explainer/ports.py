@@ -48,6 +48,10 @@ class ShadowPointer:
     verified: tuple[int, ...] = ()
     change_count: int = 0
 
+    def is_verified(self, version: int, champion: int) -> bool:
+        """Whether a version was verified: all up to the champion were, of those above it the shadows; another is being published, or was cut off in that."""
+        return version <= champion or version in self.verified
+
     def moved_to(self, version: int) -> ShadowPointer:
         """The pointer after a change."""
         return replace(self, version=version, change_count=self.change_count + 1)

@@ -140,10 +140,10 @@ class Publishing:
     def _find_publication(
         self, name: str, champion: int, publication: Publication, digest: str
     ) -> ServedVersion | None:
-        """The version that the key made. Those above the champion don't count, but for shadows: nobody verified them."""
-        key, shadows = publication.key, self._repository.shadow(name).verified
+        """The version that the key made. Those that nobody verified don't count."""
+        key, shadow = publication.key, self._repository.shadow(name)
         for version in self._repository.versions(name):
-            if version.publication_key == key and (version.version <= champion or version.version in shadows):
+            if version.publication_key == key and shadow.is_verified(version.version, champion):
                 if version.digest != digest:
                     raise AlreadyExists(f"idempotency_key: '{key}' has published another bundle, {version.digest}")
                 made = (version.repeats_version, version.as_shadow)
@@ -189,9 +189,9 @@ class Publishing:
         The log is told first: a version that can't be told of stays for the next publisher, for it is all that reminds of it.
         """
         self._announcing.settle(name)
-        champion, shadows = self._repository.champion(name), self._repository.shadow(name).verified
+        champion, shadow = self._repository.champion(name), self._repository.shadow(name)
         for number in self._repository.numbers(name):
-            if number > champion and number not in shadows:
+            if not shadow.is_verified(number, champion):
                 log.warning("publication undone", extra={"model": name, "version": number})
                 self._repository.remove_version(name, number)
 

@@ -36,8 +36,8 @@ async def _load_missing(classifier: Classifier, repository: ModelRepository, nam
     champion = repository.champion(name)
     if not champion:
         return False
-    shadows = repository.shadow(name).verified
-    served = [each.version for each in repository.versions(name) if each.version <= champion or each.version in shadows]
+    shadow = repository.shadow(name)
+    served = [each.version for each in repository.versions(name) if shadow.is_verified(each.version, champion)]
     if all([await classifier.is_ready(name, version) for version in served]):
         return False
     await classifier.load(name)

@@ -53,8 +53,7 @@ class SettingShadow:
         if version == champion:
             raise InvalidInput("version", f"version {version} is the champion of '{name}'")
         served = self._repository.version(name, version)
-        # Versions above the champion were left by a publication that was cut off, but for those that were served as shadows.
-        if served is None or (version > champion and version not in self._repository.shadow(name).verified):
+        if served is None or not self._repository.shadow(name).is_verified(version, champion):
             raise NotFound(f"version: '{name}' has no version {version} that was verified and can be read")
         if not await self._classifier.is_ready(name, version):
             raise Unavailable(f"version {version} of '{name}' does not answer; try again")
