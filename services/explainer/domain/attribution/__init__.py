@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.explainer.domain.attribution.base import AttributionMethod, attribute
-from services.explainer.domain.attribution.class_activation import GradCam, LayerCam
+from services.explainer.domain.attribution.class_activation import ClassActivation, GradCam, LayerCam
 from services.explainer.domain.attribution.deep_lift_shap import DeepLiftShap
 from services.explainer.domain.attribution.input_x_gradient import InputXGradient
 from services.explainer.domain.attribution.integrated_gradients import IntegratedGradients
@@ -21,7 +21,7 @@ METHODS: dict[str, AttributionMethod] = {
 }
 """A method's place in the table is its number on Triton's wire: new ones go to the end."""
 DEFAULT_METHOD = "DEEP_LIFT_SHAP"
-FIT_EVERY_NET = tuple(name for name, method in METHODS.items() if not isinstance(method, (GradCam, LayerCam)))
+FIT_EVERY_NET = tuple(name for name, method in METHODS.items() if not isinstance(method, ClassActivation))
 """Methods that read no layer, so that no architecture lacks what they need."""
 
 __all__ = ["DEFAULT_METHOD", "FIT_EVERY_NET", "METHODS", "AttributionMethod", "attribute"]
