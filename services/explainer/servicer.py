@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -106,7 +105,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         yield pb.ExplainBatchResponse(options=_explain_response(asked, options, served, []))
         remaining = context.time_remaining()
         index = 0
-        with Budget(math.inf if remaining is None else time.monotonic() + remaining - _MARGIN_S) as budget:
+        with Budget.of(math.inf if remaining is None else remaining - _MARGIN_S) as budget:
             answers = self._explaining_batches.explain(served, _read_images(requests), options, budget)
             async with aclosing(answers):
                 async for image, answer in answers:
