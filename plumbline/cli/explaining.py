@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from plumbline.cli.serving import PICTURE_SUFFIXES
+from plumbline.cli.picture_files import PICTURE_SUFFIXES, find_pictures
 from plumbline.cli.session import console, errors
 from plumbline.client import MAX_MESSAGE_BYTES, Client, NamedImage
 from plumbline.errors import PlumblineError
 from plumbline.explained_folder import SUMMARY, ExplainedFolder, describe_settings
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
+from plumbline.pictures import picture_digest
 
 _AROUND_PICTURE_BYTES = 2**12
 """What a message says besides its picture."""
@@ -29,7 +29,7 @@ def explain_folder(client: Client, folder: Path, out: Path, asked: pb.ExplainReq
     asked.model.CopyFrom(used.model)
     explained = ExplainedFolder(out, describe_settings(asked, used))
     failures: dict[str, str] = {}
-    digests = {name: _digest(data, frame) for name, data in _read(folder, names, failures)}
+    digests = {name: picture_digest(data, frame) for name, data in _read(folder, names, failures)}
     wanted = [name for name, digest in digests.items() if not explained.has(name, digest)]
     try:
         answers = client.explain_batch(asked, _read(folder, wanted, failures), len(wanted), frame)
@@ -79,11 +79,8 @@ def _find_pictures(folder: Path, out: Path) -> list[str]:
         )
     found = sorted(
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and path.is_file()
-        and not path.name.startswith(".")
-        and not path.resolve().is_relative_to(out.resolve())
+        for path in find_pictures(folder)
+        if not path.resolve().is_relative_to(out.resolve())
     )
     if not found:
         raise PlumblineError(f"no pictures in {folder}; expected files {', '.join(PICTURE_SUFFIXES)}")
@@ -103,12 +100,6 @@ def _read(folder: Path, names: Sequence[str], failures: dict[str, str]) -> Itera
             failures[name] = f"{len(data)} bytes; at most {most} can be sent"
         else:
             yield name, data
-
-
-def _digest(data: bytes, frame: int) -> str:
-    """The picture's name by its content, as `Explanation.image_digest`."""
-    marked = f"#frame={frame}".encode() if frame > 1 else b""
-    return f"sha256:{hashlib.sha256(data + marked).hexdigest()}"
 
 
 def _show(summary: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from plumbline.cli.picture_files import PICTURE_SUFFIXES, find_pictures
 from plumbline.cli.session import Model, Version, console, failures_told, only_model
 from plumbline.client import Client, NamedImage
 from plumbline.errors import PlumblineError
@@ -22,7 +23,6 @@ from plumbline.stack.bundles import store_model_folder
 
 BASELINES = "baselines.safetensors"
 BASELINE_COUNT = 20
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm")
 
 models_app = typer.Typer(
     invoke_without_command=True, help="List the served models, show, add or compare one, or roll one back."
@@ -222,9 +222,7 @@ def _find(served: Sequence[explainer_pb.ServedModel], name: str, version: int) -
 
 def _choose_pictures(folder: Path) -> list[NamedImage]:
     """Pictures from all over a folder and those below it, by name, never more than `BASELINE_COUNT`."""
-    found = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    )
+    found = find_pictures(folder)
     if len(found) < 2:
         raise PlumblineError(
             f"--baselines: {len(found)} pictures in {folder}; expected two or more files {', '.join(PICTURE_SUFFIXES)}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from plumbline.common.v1 import critique_pb2, vision_pb2
+from plumbline.pictures import picture_digest
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import ClassRule, ClassSpecification
 from services.common.vision.critique import Critique, Provenance, Verdict
@@ -21,9 +21,8 @@ MAX_RULES = 1000
 
 
 def image_digest(image: vision_pb2.Image) -> str:
-    """What names the picture: the SHA-256 of its file, and of its frame's number too, unless that is the first or only one."""
-    frame = f"#frame={image.frame}".encode() if image.frame > 1 else b""
-    return f"sha256:{hashlib.sha256(image.data + frame).hexdigest()}"
+    """What names the picture, see `picture_digest`."""
+    return picture_digest(image.data, image.frame)
 
 
 def segment_to_proto(segment: Segment) -> vision_pb2.Segment:
