@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
-from plumbline.pictures import dicom, raster
+from plumbline.pictures import raster
 from plumbline.pictures.limits import EXPECTED_FILE, PictureError, PictureLimits
 
 _DICOM_MARK = slice(128, 132)
@@ -19,7 +21,7 @@ def read_picture_size(data: bytes, limits: PictureLimits) -> tuple[int, int]:
         When the bytes are empty, too many, of no format that is taken, broken, or claim too many pixels.
     """
     limits.check_bytes(len(data))
-    size = dicom.read_size(data) if _is_dicom(data) else raster.read_size(data, _find_format(data))
+    size = _dicom().read_size(data) if _is_dicom(data) else raster.read_size(data, _find_format(data))
     limits.check_size(*size)
     return size
 
@@ -39,10 +41,17 @@ def decode_picture(data: bytes, limits: PictureLimits, frame: int = 0) -> np.nda
     if frame < 0:
         raise PictureError(f"frame {frame}; expected a number from 1, or 0 for the only frame")
     if _is_dicom(data):
-        return dicom.decode(data, frame)
+        return _dicom().decode(data, frame)
     if frame > 1:
         raise PictureError(f"frame {frame} of a file that holds one picture")
     return raster.decode(data, _find_format(data))
+
+
+def _dicom() -> ModuleType:
+    # Here and not above: pydicom takes as long to load as all else that a command needs.
+    from plumbline.pictures import dicom
+
+    return dicom
 
 
 def _is_dicom(data: bytes) -> bool:
