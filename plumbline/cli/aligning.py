@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from plumbline.cli.accepting import NAMES, read_criteria
 from plumbline.cli.session import Model, Version, console, failures_told, only_model
 from plumbline.cli.watching import follow, state_name, until_review
-from plumbline.names import short_name
+from plumbline.names import choices
 from plumbline.specification import load_specification
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
@@ -54,13 +54,7 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
-State = StrEnum(
-    "State",
-    [
-        (name, name.lower().replace("_", "-"))
-        for name in (short_name(trainer_pb.JobState, number) for number in trainer_pb.JobState.values()[1:])
-    ],
-)
+State = choices("State", trainer_pb.JobState)
 
 
 def align(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
-from plumbline.names import short_name
+from plumbline.names import choices
 from plumbline.report import collect, render
 from plumbline.stack.control import start_stack, stop_stack
 from plumbline.stack.layout import StackLayout
@@ -43,15 +42,7 @@ app.add_typer(specification_app, name="specification")
 app.command()(review)
 
 
-Method = StrEnum(
-    "Method",
-    [
-        (name, name.lower().replace("_", "-"))
-        for name in (
-            short_name(explainer_pb.AttributionMethod, number) for number in explainer_pb.AttributionMethod.values()[1:]
-        )
-    ],
-)
+Method = choices("Method", explainer_pb.AttributionMethod)
 Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files.", exists=True, dir_okay=False)]
 ImagesOrFolder = Annotated[
     list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files, or one folder of them (with --out).", exists=True)
