@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+from google.protobuf import timestamp_pb2
 from pydantic import ValidationError
 
 from plumbline.common.v1 import critique_pb2, vision_pb2
@@ -23,6 +25,13 @@ MAX_RULES = 1000
 def image_digest(image: vision_pb2.Image) -> str:
     """What names the picture, see `picture_digest`."""
     return picture_digest(image.data, image.frame)
+
+
+def timestamp_to_proto(moment: datetime) -> timestamp_pb2.Timestamp:
+    """A moment, aware of its zone, as its message."""
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message
 
 
 def segment_to_proto(segment: Segment) -> vision_pb2.Segment:

@@ -11,7 +11,6 @@ from dataclasses import asdict
 
 import grpc
 import numpy as np
-from google.protobuf import timestamp_pb2
 
 from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
@@ -278,12 +277,10 @@ def _import_response(imported: ImportedModel) -> pb.ImportModelResponse:
 
 
 def _comparison(comparison: Comparison) -> pb.GetShadowResponse:
-    since = timestamp_pb2.Timestamp()
-    since.FromDatetime(comparison.since)
     return pb.GetShadowResponse(
         champion_version=comparison.champion_version,
         shadow_version=comparison.shadow_version,
-        since=since,
+        since=wire.timestamp_to_proto(comparison.since),
         picture_count=comparison.picture_count,
         agreement=comparison.agreement,
         mean_difference=comparison.mean_difference,

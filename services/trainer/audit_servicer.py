@@ -12,11 +12,12 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.trainer.v1 import audit_service_pb2 as pb
 from plumbline.trainer.v1 import audit_service_pb2_grpc as rpc
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from services.common import wire
 from services.common.runtime.audit_log import AuditEvent
 from services.common.runtime.errors import InvalidInput, NotFound
 from services.trainer.handlers.auditing import Auditing
 from services.trainer.handlers.watching import Watching
-from services.trainer.messages import write_alignment, write_timestamp
+from services.trainer.messages import write_alignment
 
 AUDIT_SERVICE = pb.DESCRIPTOR.services_by_name["AuditService"].full_name
 
@@ -58,7 +59,7 @@ class AuditServicer(rpc.AuditServiceServicer):
         live = await asyncio.to_thread(self._auditing.find_live, request.model_name, at)
         reply = pb.FindLiveVersionResponse(event=_write_event(live.event))
         if live.until:
-            reply.until.CopyFrom(write_timestamp(live.until))
+            reply.until.CopyFrom(wire.timestamp_to_proto(live.until))
         alignment = await self._find_job(live.event.job_id)
         if alignment:
             reply.alignment.CopyFrom(alignment)
@@ -82,7 +83,7 @@ def _write_event(event: AuditEvent) -> pb.AuditEvent:
     digest = event.lineage.model_digest if not event.action.startswith("JOB_") else ""
     return pb.AuditEvent(
         number=event.number,
-        at=write_timestamp(event.at),
+        at=wire.timestamp_to_proto(event.at),
         actor=event.actor,
         caller=event.caller,
         action=f"AUDIT_ACTION_{event.action.value}",

@@ -14,7 +14,6 @@ from services.trainer.domain.review import Decision, Standing
 from services.trainer.handlers.consuming import Outcome
 from services.trainer.handlers.reviewing import AskedDecision
 from services.trainer.handlers.watching import ChosenPicture, CritiquedPicture
-from services.trainer.messages import write_timestamp
 
 MAX_BATCH_TEXT = 2**20
 """Characters of a pushed batch: 64 KiB however they are escaped and indented. While JSON is read no thread does anything else."""
@@ -36,7 +35,7 @@ def _write_review(standing: Standing) -> pb.PictureReview:
     return pb.PictureReview(
         decision=f"REVIEW_DECISION_{decision.decision.value}",
         reviewer=standing.reviewer,
-        reviewed_at=write_timestamp(standing.at),
+        reviewed_at=wire.timestamp_to_proto(standing.at),
         reason=decision.reason,
         edit=wire.critique_to_proto(decision.edit) if decision.edit else None,
     )

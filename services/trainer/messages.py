@@ -8,7 +8,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from google.protobuf import json_format, timestamp_pb2
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from plumbline.common.v1 import vision_pb2
@@ -100,8 +100,8 @@ def write_alignment(view: JobView) -> pb.Alignment:
         ),
         reason=last.reason,
         metrics_json=json.dumps(view.metrics) if view.metrics else "",
-        created_at=write_timestamp(job.events[0].at),
-        updated_at=write_timestamp(last.at),
+        created_at=wire.timestamp_to_proto(job.events[0].at),
+        updated_at=wire.timestamp_to_proto(last.at),
         verdict_counts=view.verdict_counts,
         record_path=f"jobs/{job.job_id}",
         specification=wire.specification_to_proto(request.specification),
@@ -129,11 +129,4 @@ def write_alignment(view: JobView) -> pb.Alignment:
                 name=request.model_name, version=last.published_version, digest=last.published_digest
             )
         )
-    return message
-
-
-def write_timestamp(moment: Any) -> timestamp_pb2.Timestamp:
-    """A moment, aware of its zone, as its message."""
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(moment)
     return message
