@@ -67,10 +67,12 @@ def _picture(rgb: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def _overlay(rgb: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    tinted, inside = rgb.copy(), numbers > 0
     # The square root lifts dark greys: a mark of grey 30 on black stays visible under the tint.
-    brightness = np.sqrt(rgb.mean(axis=2, dtype=np.float32) / 255.0)
-    tint = _palette()[numbers] * (TINT_FLOOR_RATIO + TINT_SPAN_RATIO * brightness)[:, :, None]
-    return np.where((numbers > 0)[:, :, None], tint.astype(np.uint8), rgb)
+    brightness = np.sqrt(rgb[inside].mean(axis=1, dtype=np.float32) / 255.0)  # (pixel,)
+    tint = _palette()[numbers[inside]] * (TINT_FLOOR_RATIO + TINT_SPAN_RATIO * brightness)[:, None]
+    tinted[inside] = tint.astype(np.uint8)
+    return tinted
 
 
 def _segment_map(rgb: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Training batches: panels, dense targets per cell, and token sequences with labels on the answer only."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -24,6 +24,8 @@ STATUSES = (answers.NOT_NAMED, answers.MATTERS, answers.MUST_NOT_MATTER, answers
 LAST_FIELD = "does not matter: "  # as the prompt files have it
 CLAUSE = re.compile(r"(, which[^.]*)?\.")
 COVERS = re.compile(r"Segment \d covers")
+IMAGE_COUNTS = {"picture": len(PANELS), "regions": 1, "text": 0}  # that a question of each kind shows
+KINDS = tuple(IMAGE_COUNTS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Example:
 class Tokens:
     """A batch of examples, padded right.
 
-    Shapes: ids and labels (example, token); read_at (example,), the token that ends the specification's lines, 0 where a prompt has none;
+    Shapes: ids and labels (example, token); kinds (example,), which of KINDS; read_at (example,), the token that ends the specification's lines, 0 where a prompt has none;
     statuses (example, READ_THINGS), what the specification says of each thing, IGNORED where there is none; covers_at (example,
     MAX_SEGMENT_COUNT), the token after which the answer names what each segment covers; shares (example, MAX_SEGMENT_COUNT, THING_COUNT),
     what there is to name, 0 where nothing is.
@@ -52,6 +54,7 @@ class Tokens:
 
     ids: torch.Tensor
     labels: torch.Tensor
+    kinds: torch.Tensor
     read_at: torch.Tensor
     statuses: torch.Tensor
     covers_at: torch.Tensor
@@ -59,7 +62,11 @@ class Tokens:
 
     def to(self, device: torch.device) -> "Tokens":
         """The same batch on another device."""
-        return Tokens(*(getattr(self, part.name).to(device) for part in fields(self)))
+        return Tokens(*(getattr(self, part.name).to(device, non_blocking=True) for part in fields(self)))
+
+    def pin_memory(self) -> "Tokens":
+        """The same batch where a GPU can fetch it by itself."""
+        return Tokens(*(getattr(self, part.name).pin_memory() for part in fields(self)))
 
 
 def render(view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -156,9 +163,14 @@ def draw_sight(rng: np.random.Generator, world: World) -> tuple[list[int], list[
     return seen, covered
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_count: int) -> Tokens:
-    """Token ids, labels on the answers, and what is to be read from the specification."""
-    prompts = [prompting.with_images(example.prompt, image_count, is_expanded=True) for example in examples]
+def encode(tokenizer: PreTrainedTokenizerFast, questions: Mapping[str, Sequence[Example]]) -> Tokens:
+    """Token ids, labels on the answers, and what is to be read from the specification: one batch of all kinds of questions."""
+    examples = [example for asked in questions.values() for example in asked]
+    kinds = [KINDS.index(kind) for kind, asked in questions.items() for _ in asked]
+    prompts = [
+        prompting.with_images(example.prompt, IMAGE_COUNTS[KINDS[kind]], is_expanded=True)
+        for example, kind in zip(examples, kinds, strict=True)
+    ]
     heads = tokenizer(prompts, return_offsets_mapping=True)
     tails = tokenizer([e.answer + END for e in examples], return_offsets_mapping=True)
     rows = []
@@ -184,7 +196,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example], image_co
         labels[index, : len(row_labels)] = torch.tensor(row_labels)
     read_at = [_find_end(prompt, offsets) for prompt, offsets in zip(prompts, heads["offset_mapping"], strict=True)]
     statuses = [_statuses(example.specification) for example in examples]
-    return Tokens(ids, labels, torch.tensor(read_at), torch.tensor(statuses), covers_at, shares)
+    return Tokens(ids, labels, torch.tensor(kinds), torch.tensor(read_at), torch.tensor(statuses), covers_at, shares)
 
 
 def _find_end(prompt: str, offsets: list[tuple[int, int]]) -> int:

@@ -1,13 +1,12 @@
 """Training losses: dense heads on the vision tower's cells, and the answer tokens."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from services.lvlm.nano import things
-from services.lvlm.nano.batches import IGNORED, JOINT_COUNT, READ_THINGS, STATUSES, Tokens
+from services.lvlm.nano.batches import IGNORED, JOINT_COUNT, KINDS, READ_THINGS, STATUSES, Tokens
+from services.lvlm.nano.stream import StepBatch
 
 GROUND_WEIGHT = 0.4
 READING_LAYER = 2  # of four: the two above can use what was read
@@ -92,41 +91,36 @@ def look(model: LlavaForConditionalGeneration, panels: torch.Tensor) -> torch.Te
     return features.unflatten(0, panels.shape[:2])
 
 
-@dataclass(frozen=True)
-class Answered:
-    """Losses of a batch of questions: on the answers' tokens, on reading the specification, on the shares of what segments cover."""
+def answer_losses(
+    model: LlavaForConditionalGeneration, helpers: Helpers, cells: torch.Tensor, batch: StepBatch
+) -> dict[str, torch.Tensor]:
+    """Losses on the answers, by kind of question, on reading the specification and on the shares of what segments cover.
 
-    answer: torch.Tensor
-    reading: torch.Tensor
-    shares: torch.Tensor
-
-
-def picture_losses(
-    model: LlavaForConditionalGeneration, helpers: Helpers, cells: torch.Tensor, tokens: Tokens
-) -> Answered:
-    """Losses on questions about pictures. Shapes: cells (question, picture, cell, width)."""
-    features = model.model.multi_modal_projector(cells)  # (question, picture, cell, text width)
+    Shapes: cells (record, 2, cell, width). All kinds go through the language model at once; padding stands right, so the causal mask alone hides it.
+    """
+    tokens, asked, searched = batch.questions, batch.asked_count, batch.searched_count
+    shown = torch.cat(
+        [cells[:asked].flatten(0, 1), cells[asked : asked + searched, 0]]
+    )  # in the order of the questions
+    features = model.model.multi_modal_projector(shown)  # (panel, cell, text width)
     embeddings = model.get_input_embeddings()(tokens.ids)
     is_image = (tokens.ids == model.config.image_token_id).unsqueeze(-1)
     embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
-    return _answer_losses(model, helpers, embeddings, tokens)
-
-
-def text_losses(model: LlavaForConditionalGeneration, helpers: Helpers, tokens: Tokens) -> Answered:
-    """Losses on questions without pictures."""
-    return _answer_losses(model, helpers, model.get_input_embeddings()(tokens.ids), tokens)
-
-
-def _answer_losses(
-    model: LlavaForConditionalGeneration, helpers: Helpers, embeddings: torch.Tensor, tokens: Tokens
-) -> Answered:
-    """Padding stands right, so the causal mask alone hides it."""
     outputs = model.model.language_model(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
     is_next = tokens.labels[:, 1:] != IGNORED
     logits = model.lm_head(outputs.last_hidden_state[:, :-1][is_next])  # (labelled token, vocabulary)
-    answer = nn.functional.cross_entropy(logits.float(), tokens.labels[:, 1:][is_next])
-    reading = helpers.reading(outputs.hidden_states[READING_LAYER], tokens)
-    return Answered(answer, reading, helpers.shares(outputs.last_hidden_state, tokens))
+    by_token = nn.functional.cross_entropy(logits.float(), tokens.labels[:, 1:][is_next], reduction="none")
+    parts = _mean_by_kind(by_token, tokens.kinds.unsqueeze(1).expand_as(is_next)[is_next])
+    parts["reading"] = helpers.reading(outputs.hidden_states[READING_LAYER], tokens)
+    parts["shares"] = helpers.shares(outputs.last_hidden_state, tokens)
+    return parts
+
+
+def _mean_by_kind(losses: torch.Tensor, kinds: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every kind of question counts alike, however many words its answers have."""
+    sums = losses.new_zeros(len(KINDS)).index_add(0, kinds, losses)
+    counts = losses.new_zeros(len(KINDS)).index_add(0, kinds, torch.ones_like(losses))
+    return dict(zip(KINDS, sums / counts.clamp(min=1), strict=True))
 
 
 def _soft_loss(logits: torch.Tensor, shares: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Endless training batches from drawn shards, made in worker processes beside the training loop."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,21 +36,26 @@ class StepSize:
 class StepBatch:
     """One training step.
 
-    Shapes: panels (record, 2, 3, IMAGE_PX, IMAGE_PX) uint8; targets (record, CELL_COUNT, classes). `picture` asks one question about each of the
-    first records, `regions` one about the bare picture of each of the next; `text` are questions without pictures. None where there is
-    nothing to ask.
+    Shapes: panels (record, 2, 3, IMAGE_PX, IMAGE_PX) uint8; targets (record, CELL_COUNT, classes). The questions are one about each of the
+    first `asked_count` records with its overlay, one about the bare picture of each of the next `searched_count`, and some without
+    pictures; None where there is nothing to ask.
     """
 
     panels: torch.Tensor
     targets: torch.Tensor
-    picture: batches.Tokens | None
-    regions: batches.Tokens | None
-    text: batches.Tokens | None
+    asked_count: int = 0
+    searched_count: int = 0
+    questions: batches.Tokens | None = None
 
     def to(self, device: torch.device) -> "StepBatch":
         """The same step on another device."""
-        questions = (part and part.to(device) for part in (self.picture, self.regions, self.text))
-        return StepBatch(self.panels.to(device), self.targets.to(device), *questions)
+        panels, targets = (part.to(device, non_blocking=True) for part in (self.panels, self.targets))
+        return replace(self, panels=panels, targets=targets, questions=self.questions and self.questions.to(device))
+
+    def pin_memory(self) -> "StepBatch":
+        """The same step where a GPU can fetch it by itself."""
+        panels, targets = self.panels.pin_memory(), self.targets.pin_memory()
+        return replace(self, panels=panels, targets=targets, questions=self.questions and self.questions.pin_memory())
 
 
 class DrawnStream(IterableDataset):
@@ -92,20 +97,17 @@ class DrawnStream(IterableDataset):
         targets = torch.from_numpy(np.stack([targets for _, targets in rendered]))
         size = self._size
         if not size.asked_about:
-            return StepBatch(panels, targets, None, None, None)
+            return StepBatch(panels, targets)
         searched = chosen[size.asked_about : size.asked_about + size.searched]
-        questions = [batches.draw_picture_question(rng, *pair) for pair in chosen[: size.asked_about]]
-        searches = [batches.draw_region_question(rng, *pair) for pair in searched]
-        texts = [batches.draw_text_question(rng, self._worlds) for _ in range(size.text_only)]
-        return StepBatch(
-            panels,
-            targets,
-            batches.encode(self._tokenizer, questions, image_count=len(batches.PANELS)),
-            batches.encode(self._tokenizer, searches, image_count=1),
-            batches.encode(self._tokenizer, texts, image_count=0),
-        )
+        questions = {
+            "picture": [batches.draw_picture_question(rng, *pair) for pair in chosen[: size.asked_about]],
+            "regions": [batches.draw_region_question(rng, *pair) for pair in searched],
+            "text": [batches.draw_text_question(rng, self._worlds) for _ in range(size.text_only)],
+        }
+        encoded = batches.encode(self._tokenizer, questions)
+        return StepBatch(panels, targets, size.asked_about, size.searched, encoded)
 
 
-def open_stream(stream: DrawnStream, worker_count: int) -> Iterator[StepBatch]:
-    """Run a stream in worker processes, each a few batches ahead and with a sequence of its own."""
-    return iter(DataLoader(stream, batch_size=None, num_workers=worker_count, prefetch_factor=4))
+def open_stream(stream: DrawnStream, worker_count: int, is_pinned: bool) -> Iterator[StepBatch]:
+    """Run a stream in worker processes, each a few batches ahead and with a sequence of its own; pinned, for a GPU to fetch."""
+    return iter(DataLoader(stream, batch_size=None, num_workers=worker_count, prefetch_factor=4, pin_memory=is_pinned))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import AutoTokenizer, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from services.lvlm.nano import answers, batches, building, losses, regions
@@ -30,7 +31,7 @@ EYES_RATIO = (
 )
 STEP_SIZES = {
     "eyes": StepSize(looked_at=48),
-    "all": StepSize(looked_at=48, asked_about=30, searched=12, text_only=48),
+    "all": StepSize(looked_at=48, asked_about=30, searched=12, text_only=24),
 }
 PEAK_RATE = 1.5e-3  # for steps of any size: with Adam a larger step is a surer one, and was not tried faster
 COOL_DOWN_RATE = 3e-4  # where a cool-down begins: steps on two cores are small and their gradients rough
@@ -38,7 +39,7 @@ WARM_UP_RATIO = 0.02
 DECAY_RATIO = 0.34
 FINAL_RATE_RATIO = 0.02
 AVERAGE_DECAY = 0.99  # over the last hundred steps: a longer memory would still hold the untrained words
-HELPER_WEIGHTS = {"dense": 0.5, "reading": 0.5, "shares": 0.5}  # in stage 2; the answers count in full
+HELPER_WEIGHTS = {"dense": 0.5, "reading": 1.0, "shares": 0.5}  # in stage 2; the answers count in full
 TOKENIZER_TEXT_COUNT = 20000
 TOKENIZER_COORDINATE_COUNT = 500  # often enough that each coordinate becomes one word
 LOG_STEPS = 20
@@ -127,7 +128,7 @@ def _open_run(tokenizer: PreTrainedTokenizerFast, seed: int, start: Path | None,
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=device.type == "cuda")
     return Run(model, helpers, copy.deepcopy(model).requires_grad_(False), optimizer)
 
 
@@ -150,7 +151,7 @@ def _train(run: Run, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Nam
             if stream is None:
                 seed = arguments.seed * 1_000_003 + run.step
                 drawn = DrawnStream(arguments.shards, arguments.worlds, tokenizer, stage.size, seed)
-                stream = open_stream(drawn, arguments.workers)
+                stream = open_stream(drawn, arguments.workers, is_pinned=run.model.device.type == "cuda")
             rate = stage.rate_at(run.elapsed_s)
             _step(run, next(stream), stage.helper_weights, rate)
             run.elapsed_s += time.monotonic() - started
@@ -170,13 +171,8 @@ def _step(run: Run, batch: StepBatch, helper_weights: Mapping[str, float], rate:
     with torch.autocast(run.model.device.type, torch.bfloat16):
         cells = losses.look(run.model, batch.panels)
         parts["dense"] = run.helpers.dense(cells, batch.targets)
-        if batch.picture is not None:
-            asked, searched = len(batch.picture.ids), len(batch.regions.ids)
-            picture = losses.picture_losses(run.model, run.helpers, cells[:asked], batch.picture)
-            searches = losses.picture_losses(run.model, run.helpers, cells[asked : asked + searched, :1], batch.regions)
-            text = losses.text_losses(run.model, run.helpers, batch.text)
-            parts |= {"picture": picture.answer, "regions": searches.answer, "text": text.answer}
-            parts |= {"reading": picture.reading + text.reading, "shares": picture.shares}
+        if batch.questions is not None:
+            parts |= losses.answer_losses(run.model, run.helpers, cells, batch)
     loss = sum(part * helper_weights.get(name, 1.0) for name, part in parts.items())
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -184,8 +180,7 @@ def _step(run: Run, batch: StepBatch, helper_weights: Mapping[str, float], rate:
     run.optimizer.step()
     decay = min(AVERAGE_DECAY, (run.step + 1) / (run.step + 10))
     with torch.no_grad():
-        for slow, fast in zip(run.average.parameters(), run.model.parameters(), strict=True):
-            slow.lerp_(fast, 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(run.average.parameters()), list(run.model.parameters()), None)
     for name, part in parts.items():
         run.recent.setdefault(name, []).append(part.detach())
 

@@ -12,6 +12,7 @@ from services.lvlm.nano.words.films import FILMS as FILM_WORDS
 from services.lvlm.nano.words.shared import Vocabulary
 from services.lvlm.nano.words.skin import SKIN as SKIN_WORDS
 from services.lvlm.nano.worlds import digits, films, skin
+from services.lvlm.nano.worlds.bending import bend
 from services.lvlm.nano.worlds.film_photographs import FilmPhotographs
 from services.lvlm.nano.worlds.outside import draw_outside
 from services.lvlm.nano.worlds.scene import Scene
@@ -19,6 +20,7 @@ from services.lvlm.nano.worlds.skin_photographs import SkinPhotographs
 
 Draw = Callable[[np.random.Generator, str], Scene]
 OUTSIDE_RATIO = 0.12  # share of pictures from outside every world
+BENT_RATIO = 0.5  # share of the training pictures that are bent as a whole
 # Real pictures under drawn marks: only of these splits, so that the others are left to be measured on.
 FILM_SPLITS = ("train",)
 SKIN_SPLITS = ("training",)
@@ -60,15 +62,18 @@ def open_world(name: str, pictures: Path | None = None) -> Draw:
         return digits.draw_digits
     if name == "skin":
         photographs = SkinPhotographs.open(pictures / "isic2017", SKIN_SPLITS) if pictures else None
-        return _or_outside(lambda rng, split: skin.draw_skin(rng, split, photographs))
+        return _varied(lambda rng, split: skin.draw_skin(rng, split, photographs))
     if name == "films":
         real = FilmPhotographs.open(pictures / "chest_xray", FILM_SPLITS) if pictures else None
-        return _or_outside(lambda rng, split: films.draw_film(rng, split, real))
+        return _varied(lambda rng, split: films.draw_film(rng, split, real))
     raise ValueError(f"unknown world '{name}'; known: {', '.join(WORLDS)}")
 
 
-def _or_outside(draw: Draw) -> Draw:
-    def mixed(rng: np.random.Generator, split: str) -> Scene:
-        return draw_outside(rng) if rng.random() < OUTSIDE_RATIO else draw(rng, split)
+def _varied(draw: Draw) -> Draw:
+    """Pictures from outside among a world's own, and some of those to train on bent."""
 
-    return mixed
+    def varied(rng: np.random.Generator, split: str) -> Scene:
+        scene = draw_outside(rng) if rng.random() < OUTSIDE_RATIO else draw(rng, split)
+        return bend(rng, scene) if split == "train" and rng.random() < BENT_RATIO else scene
+
+    return varied

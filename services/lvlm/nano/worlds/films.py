@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # film_photographs fits the thorax defined here to real films
     from services.lvlm.nano.worlds.film_photographs import FilmPhotographs
 
 SIDE_PX = 112
-PHOTOGRAPH_RATIO = 0.6
+PHOTOGRAPH_RATIO = 0.45
 NO_LUNG_RATIO = 0.04
 
 

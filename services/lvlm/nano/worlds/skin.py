@@ -28,7 +28,7 @@ from services.lvlm.nano.worlds.skin_marks import (
 )
 from services.lvlm.nano.worlds.skin_photographs import SkinPhotographs
 
-PHOTOGRAPH_RATIO = 0.6  # of scenes, where there are photographs
+PHOTOGRAPH_RATIO = 0.45  # of scenes, where there are photographs
 _PASTED_RATIO = 0.4  # of stickers, where there are photographs to cut them from
 _MARK_COUNTS = (0.25, 0.5, 0.18, 0.07)  # chances of none, one, two and three kinds of marks
 # In the order in which they lie over each other, with their chances.

@@ -158,7 +158,7 @@ def test_shares_are_asked_where_the_answer_names_what_a_segment_covers() -> None
     answer = "I see nothing. Segment 1 covers the digit. Segment 2 covers the square."
     asked = batches.Example("What does it show?", answer, shares=shares)
     silent = batches.draw_text_question(rng, ["digits"])
-    tokens = batches.encode(tokenizer, [asked, silent], image_count=2)
+    tokens = batches.encode(tokenizer, {"picture": [asked], "text": [silent]})
     for number, place in enumerate(tokens.covers_at[0, :2], start=1):
         assert tokenizer.decode(tokens.ids[0, : place + 1]).endswith(f"Segment {number} covers")
     assert np.array_equal(tokens.shares[0, :2], shares)
