@@ -249,11 +249,17 @@ def _read_options(request: pb.ExplainRequest) -> ExplainOptions:
         )
     if not 0 <= kept <= 1:
         raise InvalidInput("segmentation.kept_evidence", f"expected more than 0 and at most 1, got {kept}")
+    if request.without_segments and request.HasField("segmentation"):
+        raise InvalidInput(
+            "segmentation", "given for segments that `without_segments` leaves out; expected one of the two"
+        )
     default = SegmentationOptions()
     return ExplainOptions(
         target_label=request.target_label,
         method=DEFAULT_METHOD if method == "UNSPECIFIED" else method,
-        segmentation=SegmentationOptions(most or default.max_segments, kept or default.kept_evidence_ratio),
+        segmentation=None
+        if request.without_segments
+        else SegmentationOptions(most or default.max_segments, kept or default.kept_evidence_ratio),
         with_overlay=request.with_overlay,
         contrast_label=request.contrast_label,
         with_faithfulness=request.with_faithfulness,
@@ -311,7 +317,8 @@ def _explain_response(
         method_parameters_json=json.dumps(
             METHODS[options.method].parameters | {"elements_in_flight": ELEMENTS_IN_FLIGHT}
         ),
-        segmentation=pb.SegmentationOptions(
+        segmentation=options.segmentation
+        and pb.SegmentationOptions(
             max_segments=options.segmentation.max_segments,
             kept_evidence=options.segmentation.kept_evidence_ratio,
         ),

@@ -27,15 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from plumbline.common.v1 import vision_pb2 as plumbline_dot_common_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.plumbline/explainer/v1/explainer_service.proto\x12\x16plumbline.explainer.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a plumbline/common/v1/vision.proto\"n\n\x0ePredictRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12*\n\x06images\x18\x02 \x03(\x0b\x32\x1a.plumbline.common.v1.Image\"y\n\x0fPredictResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x34\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x1f.plumbline.common.v1.Prediction\"B\n\x13SegmentationOptions\x12\x14\n\x0cmax_segments\x18\x01 \x01(\x05\x12\x15\n\rkept_evidence\x18\x02 \x01(\x01\"\xcb\x02\n\x0e\x45xplainRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12*\n\x06images\x18\x02 \x03(\x0b\x32\x1a.plumbline.common.v1.Image\x12\x14\n\x0ctarget_label\x18\x03 \x01(\t\x12\x39\n\x06method\x18\x04 \x01(\x0e\x32).plumbline.explainer.v1.AttributionMethod\x12\x41\n\x0csegmentation\x18\x05 \x01(\x0b\x32+.plumbline.explainer.v1.SegmentationOptions\x12\x14\n\x0cwith_overlay\x18\x06 \x01(\x08\x12\x16\n\x0e\x63ontrast_label\x18\x07 \x01(\t\x12\x19\n\x11with_faithfulness\x18\x08 \x01(\x08\"J\n\x0c\x46\x61ithfulness\x12\x14\n\x0c\x64\x65letion_auc\x18\x01 \x01(\x01\x12\x15\n\rinsertion_auc\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x05\"\xe7\x02\n\x0b\x45xplanation\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x14\n\x0cimage_digest\x18\x02 \x01(\t\x12\x33\n\nprediction\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Prediction\x12\x14\n\x0ctarget_label\x18\x04 \x01(\t\x12\x30\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1b.plumbline.common.v1.Tensor\x12.\n\x08segments\x18\x06 \x03(\x0b\x32\x1c.plumbline.common.v1.Segment\x12\x1a\n\x12\x63ompleteness_delta\x18\x07 \x01(\x01\x12\x13\n\x0boverlay_png\x18\x08 \x01(\x0c\x12\x16\n\x0e\x63ontrast_label\x18\t \x01(\t\x12:\n\x0c\x66\x61ithfulness\x18\n \x01(\x0b\x32$.plumbline.explainer.v1.Faithfulness\"\x9c\x02\n\x0f\x45xplainResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x39\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32#.plumbline.explainer.v1.Explanation\x12\x39\n\x06method\x18\x03 \x01(\x0e\x32).plumbline.explainer.v1.AttributionMethod\x12\x1e\n\x16method_parameters_json\x18\x04 \x01(\t\x12\x41\n\x0csegmentation\x18\x05 \x01(\x0b\x32+.plumbline.explainer.v1.SegmentationOptions\"\x88\x01\n\x13\x45xplainBatchRequest\x12\x39\n\x07options\x18\x01 \x01(\x0b\x32&.plumbline.explainer.v1.ExplainRequestH\x00\x12+\n\x05image\x18\x02 \x01(\x0b\x32\x1a.plumbline.common.v1.ImageH\x00\x42\t\n\x07\x63ontent\"\x98\x01\n\x14\x45xplainBatchResponse\x12:\n\x07options\x18\x01 \x01(\x0b\x32\'.plumbline.explainer.v1.ExplainResponseH\x00\x12\x39\n\x07picture\x18\x02 \x01(\x0b\x32&.plumbline.explainer.v1.PictureOutcomeH\x00\x42\t\n\x07\x63ontent\"\xc4\x01\n\x0ePictureOutcome\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x14\n\x0cimage_digest\x18\x03 \x01(\t\x12:\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32#.plumbline.explainer.v1.ExplanationH\x00\x12\x35\n\x05\x65rror\x18\x05 \x01(\x0b\x32$.plumbline.explainer.v1.PictureErrorH\x00\x42\x08\n\x06result\"T\n\x0cPictureError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xce\x01\n\x0bServedModel\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x13\n\x0bis_champion\x18\x02 \x01(\x08\x12\x10\n\x08is_ready\x18\x03 \x01(\x08\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x17\n\x0fprovenance_json\x18\x05 \x01(\t\x12\x17\n\x0frepeats_version\x18\x06 \x01(\x03\x12\x11\n\tis_shadow\x18\x07 \x01(\x08\x12\x11\n\tas_shadow\x18\x08 \x01(\x08\"I\n\x12ListModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.plumbline.explainer.v1.ServedModel\"\x87\x01\n\x13PublishModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x02 \x01(\t\x12!\n\x19\x65xpected_champion_version\x18\x03 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x11\n\tas_shadow\x18\x05 \x01(\x08\"H\n\x14PublishModelResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\"\xa1\x01\n\x12ImportModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66older_path\x18\x02 \x01(\t\x12,\n\x08pictures\x18\x03 \x03(\x0b\x32\x1a.plumbline.common.v1.Image\x12!\n\x19\x65xpected_champion_version\x18\x04 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"U\n\rGoldenRequest\x12\x15\n\rpicture_count\x18\x01 \x01(\x05\x12\x1a\n\x12largest_difference\x18\x02 \x01(\x01\x12\x11\n\ttolerance\x18\x03 \x01(\x01\"\x93\x01\n\x16ParameterRandomisation\x12\x39\n\x06method\x18\x01 \x01(\x0e\x32).plumbline.explainer.v1.AttributionMethod\x12\x18\n\x10rank_correlation\x18\x02 \x01(\x01\x12\r\n\x05\x62ound\x18\x03 \x01(\x01\x12\x15\n\rpicture_count\x18\x04 \x01(\x05\"\xec\x01\n\x13ImportModelResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x13\n\x0b\x62undle_path\x18\x02 \x01(\t\x12=\n\x0egolden_request\x18\x03 \x01(\x0b\x32%.plumbline.explainer.v1.GoldenRequest\x12O\n\x17parameter_randomisation\x18\x04 \x01(\x0b\x32..plumbline.explainer.v1.ParameterRandomisation\"\x81\x01\n\x14RollBackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12!\n\x19\x65xpected_champion_version\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"b\n\x15RollBackModelResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x17\n\x0frepeats_version\x18\x02 \x01(\x03\"1\n\x10SetShadowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"F\n\x11SetShadowResponse\x12\x31\n\x06shadow\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\" \n\x10GetShadowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xc5\x02\n\x11GetShadowResponse\x12\x31\n\x06shadow\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x18\n\x10\x63hampion_version\x18\x02 \x01(\x03\x12\x16\n\x0eshadow_version\x18\x03 \x01(\x03\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rpicture_count\x18\x05 \x01(\x03\x12\x11\n\tagreement\x18\x06 \x01(\x01\x12\x17\n\x0fmean_difference\x18\x07 \x01(\x01\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12\x11\n\tconfusion\x18\t \x03(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\n \x01(\x03\x12\x15\n\rdropped_count\x18\x0b \x01(\x03\x12\r\n\x05share\x18\x0c \x01(\x01*\xbd\x02\n\x11\x41ttributionMethod\x12\"\n\x1e\x41TTRIBUTION_METHOD_UNSPECIFIED\x10\x00\x12%\n!ATTRIBUTION_METHOD_DEEP_LIFT_SHAP\x10\x01\x12+\n\'ATTRIBUTION_METHOD_INTEGRATED_GRADIENTS\x10\x02\x12\'\n#ATTRIBUTION_METHOD_INPUT_X_GRADIENT\x10\x03\x12\"\n\x1e\x41TTRIBUTION_METHOD_SMOOTH_GRAD\x10\x04\x12\x1f\n\x1b\x41TTRIBUTION_METHOD_GRAD_CAM\x10\x05\x12 \n\x1c\x41TTRIBUTION_METHOD_LAYER_CAM\x10\x06\x12 \n\x1c\x41TTRIBUTION_METHOD_OCCLUSION\x10\x07\x32\xa3\x07\n\x10\x45xplainerService\x12Z\n\x07Predict\x12&.plumbline.explainer.v1.PredictRequest\x1a\'.plumbline.explainer.v1.PredictResponse\x12Z\n\x07\x45xplain\x12&.plumbline.explainer.v1.ExplainRequest\x1a\'.plumbline.explainer.v1.ExplainResponse\x12m\n\x0c\x45xplainBatch\x12+.plumbline.explainer.v1.ExplainBatchRequest\x1a,.plumbline.explainer.v1.ExplainBatchResponse(\x01\x30\x01\x12\x63\n\nListModels\x12).plumbline.explainer.v1.ListModelsRequest\x1a*.plumbline.explainer.v1.ListModelsResponse\x12i\n\x0cPublishModel\x12+.plumbline.explainer.v1.PublishModelRequest\x1a,.plumbline.explainer.v1.PublishModelResponse\x12\x66\n\x0bImportModel\x12*.plumbline.explainer.v1.ImportModelRequest\x1a+.plumbline.explainer.v1.ImportModelResponse\x12l\n\rRollBackModel\x12,.plumbline.explainer.v1.RollBackModelRequest\x1a-.plumbline.explainer.v1.RollBackModelResponse\x12`\n\tSetShadow\x12(.plumbline.explainer.v1.SetShadowRequest\x1a).plumbline.explainer.v1.SetShadowResponse\x12`\n\tGetShadow\x12(.plumbline.explainer.v1.GetShadowRequest\x1a).plumbline.explainer.v1.GetShadowResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.plumbline/explainer/v1/explainer_service.proto\x12\x16plumbline.explainer.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a plumbline/common/v1/vision.proto\"n\n\x0ePredictRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12*\n\x06images\x18\x02 \x03(\x0b\x32\x1a.plumbline.common.v1.Image\"y\n\x0fPredictResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x34\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x1f.plumbline.common.v1.Prediction\"B\n\x13SegmentationOptions\x12\x14\n\x0cmax_segments\x18\x01 \x01(\x05\x12\x15\n\rkept_evidence\x18\x02 \x01(\x01\"\xe5\x02\n\x0e\x45xplainRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12*\n\x06images\x18\x02 \x03(\x0b\x32\x1a.plumbline.common.v1.Image\x12\x14\n\x0ctarget_label\x18\x03 \x01(\t\x12\x39\n\x06method\x18\x04 \x01(\x0e\x32).plumbline.explainer.v1.AttributionMethod\x12\x41\n\x0csegmentation\x18\x05 \x01(\x0b\x32+.plumbline.explainer.v1.SegmentationOptions\x12\x14\n\x0cwith_overlay\x18\x06 \x01(\x08\x12\x16\n\x0e\x63ontrast_label\x18\x07 \x01(\t\x12\x19\n\x11with_faithfulness\x18\x08 \x01(\x08\x12\x18\n\x10without_segments\x18\t \x01(\x08\"J\n\x0c\x46\x61ithfulness\x12\x14\n\x0c\x64\x65letion_auc\x18\x01 \x01(\x01\x12\x15\n\rinsertion_auc\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x05\"\xe7\x02\n\x0b\x45xplanation\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x14\n\x0cimage_digest\x18\x02 \x01(\t\x12\x33\n\nprediction\x18\x03 \x01(\x0b\x32\x1f.plumbline.common.v1.Prediction\x12\x14\n\x0ctarget_label\x18\x04 \x01(\t\x12\x30\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1b.plumbline.common.v1.Tensor\x12.\n\x08segments\x18\x06 \x03(\x0b\x32\x1c.plumbline.common.v1.Segment\x12\x1a\n\x12\x63ompleteness_delta\x18\x07 \x01(\x01\x12\x13\n\x0boverlay_png\x18\x08 \x01(\x0c\x12\x16\n\x0e\x63ontrast_label\x18\t \x01(\t\x12:\n\x0c\x66\x61ithfulness\x18\n \x01(\x0b\x32$.plumbline.explainer.v1.Faithfulness\"\x9c\x02\n\x0f\x45xplainResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x39\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32#.plumbline.explainer.v1.Explanation\x12\x39\n\x06method\x18\x03 \x01(\x0e\x32).plumbline.explainer.v1.AttributionMethod\x12\x1e\n\x16method_parameters_json\x18\x04 \x01(\t\x12\x41\n\x0csegmentation\x18\x05 \x01(\x0b\x32+.plumbline.explainer.v1.SegmentationOptions\"\x88\x01\n\x13\x45xplainBatchRequest\x12\x39\n\x07options\x18\x01 \x01(\x0b\x32&.plumbline.explainer.v1.ExplainRequestH\x00\x12+\n\x05image\x18\x02 \x01(\x0b\x32\x1a.plumbline.common.v1.ImageH\x00\x42\t\n\x07\x63ontent\"\x98\x01\n\x14\x45xplainBatchResponse\x12:\n\x07options\x18\x01 \x01(\x0b\x32\'.plumbline.explainer.v1.ExplainResponseH\x00\x12\x39\n\x07picture\x18\x02 \x01(\x0b\x32&.plumbline.explainer.v1.PictureOutcomeH\x00\x42\t\n\x07\x63ontent\"\xc4\x01\n\x0ePictureOutcome\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x14\n\x0cimage_digest\x18\x03 \x01(\t\x12:\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32#.plumbline.explainer.v1.ExplanationH\x00\x12\x35\n\x05\x65rror\x18\x05 \x01(\x0b\x32$.plumbline.explainer.v1.PictureErrorH\x00\x42\x08\n\x06result\"T\n\x0cPictureError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xce\x01\n\x0bServedModel\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x13\n\x0bis_champion\x18\x02 \x01(\x08\x12\x10\n\x08is_ready\x18\x03 \x01(\x08\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x17\n\x0fprovenance_json\x18\x05 \x01(\t\x12\x17\n\x0frepeats_version\x18\x06 \x01(\x03\x12\x11\n\tis_shadow\x18\x07 \x01(\x08\x12\x11\n\tas_shadow\x18\x08 \x01(\x08\"I\n\x12ListModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.plumbline.explainer.v1.ServedModel\"\x87\x01\n\x13PublishModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x02 \x01(\t\x12!\n\x19\x65xpected_champion_version\x18\x03 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x11\n\tas_shadow\x18\x05 \x01(\x08\"H\n\x14PublishModelResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\"\xa1\x01\n\x12ImportModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66older_path\x18\x02 \x01(\t\x12,\n\x08pictures\x18\x03 \x03(\x0b\x32\x1a.plumbline.common.v1.Image\x12!\n\x19\x65xpected_champion_version\x18\x04 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"U\n\rGoldenRequest\x12\x15\n\rpicture_count\x18\x01 \x01(\x05\x12\x1a\n\x12largest_difference\x18\x02 \x01(\x01\x12\x11\n\ttolerance\x18\x03 \x01(\x01\"\x93\x01\n\x16ParameterRandomisation\x12\x39\n\x06method\x18\x01 \x01(\x0e\x32).plumbline.explainer.v1.AttributionMethod\x12\x18\n\x10rank_correlation\x18\x02 \x01(\x01\x12\r\n\x05\x62ound\x18\x03 \x01(\x01\x12\x15\n\rpicture_count\x18\x04 \x01(\x05\"\xec\x01\n\x13ImportModelResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x13\n\x0b\x62undle_path\x18\x02 \x01(\t\x12=\n\x0egolden_request\x18\x03 \x01(\x0b\x32%.plumbline.explainer.v1.GoldenRequest\x12O\n\x17parameter_randomisation\x18\x04 \x01(\x0b\x32..plumbline.explainer.v1.ParameterRandomisation\"\x81\x01\n\x14RollBackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12!\n\x19\x65xpected_champion_version\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"b\n\x15RollBackModelResponse\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x17\n\x0frepeats_version\x18\x02 \x01(\x03\"1\n\x10SetShadowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"F\n\x11SetShadowResponse\x12\x31\n\x06shadow\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\" \n\x10GetShadowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xc5\x02\n\x11GetShadowResponse\x12\x31\n\x06shadow\x18\x01 \x01(\x0b\x32!.plumbline.common.v1.ModelVersion\x12\x18\n\x10\x63hampion_version\x18\x02 \x01(\x03\x12\x16\n\x0eshadow_version\x18\x03 \x01(\x03\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rpicture_count\x18\x05 \x01(\x03\x12\x11\n\tagreement\x18\x06 \x01(\x01\x12\x17\n\x0fmean_difference\x18\x07 \x01(\x01\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12\x11\n\tconfusion\x18\t \x03(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\n \x01(\x03\x12\x15\n\rdropped_count\x18\x0b \x01(\x03\x12\r\n\x05share\x18\x0c \x01(\x01*\xbd\x02\n\x11\x41ttributionMethod\x12\"\n\x1e\x41TTRIBUTION_METHOD_UNSPECIFIED\x10\x00\x12%\n!ATTRIBUTION_METHOD_DEEP_LIFT_SHAP\x10\x01\x12+\n\'ATTRIBUTION_METHOD_INTEGRATED_GRADIENTS\x10\x02\x12\'\n#ATTRIBUTION_METHOD_INPUT_X_GRADIENT\x10\x03\x12\"\n\x1e\x41TTRIBUTION_METHOD_SMOOTH_GRAD\x10\x04\x12\x1f\n\x1b\x41TTRIBUTION_METHOD_GRAD_CAM\x10\x05\x12 \n\x1c\x41TTRIBUTION_METHOD_LAYER_CAM\x10\x06\x12 \n\x1c\x41TTRIBUTION_METHOD_OCCLUSION\x10\x07\x32\xa3\x07\n\x10\x45xplainerService\x12Z\n\x07Predict\x12&.plumbline.explainer.v1.PredictRequest\x1a\'.plumbline.explainer.v1.PredictResponse\x12Z\n\x07\x45xplain\x12&.plumbline.explainer.v1.ExplainRequest\x1a\'.plumbline.explainer.v1.ExplainResponse\x12m\n\x0c\x45xplainBatch\x12+.plumbline.explainer.v1.ExplainBatchRequest\x1a,.plumbline.explainer.v1.ExplainBatchResponse(\x01\x30\x01\x12\x63\n\nListModels\x12).plumbline.explainer.v1.ListModelsRequest\x1a*.plumbline.explainer.v1.ListModelsResponse\x12i\n\x0cPublishModel\x12+.plumbline.explainer.v1.PublishModelRequest\x1a,.plumbline.explainer.v1.PublishModelResponse\x12\x66\n\x0bImportModel\x12*.plumbline.explainer.v1.ImportModelRequest\x1a+.plumbline.explainer.v1.ImportModelResponse\x12l\n\rRollBackModel\x12,.plumbline.explainer.v1.RollBackModelRequest\x1a-.plumbline.explainer.v1.RollBackModelResponse\x12`\n\tSetShadow\x12(.plumbline.explainer.v1.SetShadowRequest\x1a).plumbline.explainer.v1.SetShadowResponse\x12`\n\tGetShadow\x12(.plumbline.explainer.v1.GetShadowRequest\x1a).plumbline.explainer.v1.GetShadowResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'plumbline.explainer.v1.explainer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTRIBUTIONMETHOD']._serialized_start=3998
-  _globals['_ATTRIBUTIONMETHOD']._serialized_end=4315
+  _globals['_ATTRIBUTIONMETHOD']._serialized_start=4024
+  _globals['_ATTRIBUTIONMETHOD']._serialized_end=4341
   _globals['_PREDICTREQUEST']._serialized_start=168
   _globals['_PREDICTREQUEST']._serialized_end=278
   _globals['_PREDICTRESPONSE']._serialized_start=280
@@ -43,51 +43,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENTATIONOPTIONS']._serialized_start=403
   _globals['_SEGMENTATIONOPTIONS']._serialized_end=469
   _globals['_EXPLAINREQUEST']._serialized_start=472
-  _globals['_EXPLAINREQUEST']._serialized_end=803
-  _globals['_FAITHFULNESS']._serialized_start=805
-  _globals['_FAITHFULNESS']._serialized_end=879
-  _globals['_EXPLANATION']._serialized_start=882
-  _globals['_EXPLANATION']._serialized_end=1241
-  _globals['_EXPLAINRESPONSE']._serialized_start=1244
-  _globals['_EXPLAINRESPONSE']._serialized_end=1528
-  _globals['_EXPLAINBATCHREQUEST']._serialized_start=1531
-  _globals['_EXPLAINBATCHREQUEST']._serialized_end=1667
-  _globals['_EXPLAINBATCHRESPONSE']._serialized_start=1670
-  _globals['_EXPLAINBATCHRESPONSE']._serialized_end=1822
-  _globals['_PICTUREOUTCOME']._serialized_start=1825
-  _globals['_PICTUREOUTCOME']._serialized_end=2021
-  _globals['_PICTUREERROR']._serialized_start=2023
-  _globals['_PICTUREERROR']._serialized_end=2107
-  _globals['_LISTMODELSREQUEST']._serialized_start=2109
-  _globals['_LISTMODELSREQUEST']._serialized_end=2142
-  _globals['_SERVEDMODEL']._serialized_start=2145
-  _globals['_SERVEDMODEL']._serialized_end=2351
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2353
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2426
-  _globals['_PUBLISHMODELREQUEST']._serialized_start=2429
-  _globals['_PUBLISHMODELREQUEST']._serialized_end=2564
-  _globals['_PUBLISHMODELRESPONSE']._serialized_start=2566
-  _globals['_PUBLISHMODELRESPONSE']._serialized_end=2638
-  _globals['_IMPORTMODELREQUEST']._serialized_start=2641
-  _globals['_IMPORTMODELREQUEST']._serialized_end=2802
-  _globals['_GOLDENREQUEST']._serialized_start=2804
-  _globals['_GOLDENREQUEST']._serialized_end=2889
-  _globals['_PARAMETERRANDOMISATION']._serialized_start=2892
-  _globals['_PARAMETERRANDOMISATION']._serialized_end=3039
-  _globals['_IMPORTMODELRESPONSE']._serialized_start=3042
-  _globals['_IMPORTMODELRESPONSE']._serialized_end=3278
-  _globals['_ROLLBACKMODELREQUEST']._serialized_start=3281
-  _globals['_ROLLBACKMODELREQUEST']._serialized_end=3410
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=3412
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=3510
-  _globals['_SETSHADOWREQUEST']._serialized_start=3512
-  _globals['_SETSHADOWREQUEST']._serialized_end=3561
-  _globals['_SETSHADOWRESPONSE']._serialized_start=3563
-  _globals['_SETSHADOWRESPONSE']._serialized_end=3633
-  _globals['_GETSHADOWREQUEST']._serialized_start=3635
-  _globals['_GETSHADOWREQUEST']._serialized_end=3667
-  _globals['_GETSHADOWRESPONSE']._serialized_start=3670
-  _globals['_GETSHADOWRESPONSE']._serialized_end=3995
-  _globals['_EXPLAINERSERVICE']._serialized_start=4318
-  _globals['_EXPLAINERSERVICE']._serialized_end=5249
+  _globals['_EXPLAINREQUEST']._serialized_end=829
+  _globals['_FAITHFULNESS']._serialized_start=831
+  _globals['_FAITHFULNESS']._serialized_end=905
+  _globals['_EXPLANATION']._serialized_start=908
+  _globals['_EXPLANATION']._serialized_end=1267
+  _globals['_EXPLAINRESPONSE']._serialized_start=1270
+  _globals['_EXPLAINRESPONSE']._serialized_end=1554
+  _globals['_EXPLAINBATCHREQUEST']._serialized_start=1557
+  _globals['_EXPLAINBATCHREQUEST']._serialized_end=1693
+  _globals['_EXPLAINBATCHRESPONSE']._serialized_start=1696
+  _globals['_EXPLAINBATCHRESPONSE']._serialized_end=1848
+  _globals['_PICTUREOUTCOME']._serialized_start=1851
+  _globals['_PICTUREOUTCOME']._serialized_end=2047
+  _globals['_PICTUREERROR']._serialized_start=2049
+  _globals['_PICTUREERROR']._serialized_end=2133
+  _globals['_LISTMODELSREQUEST']._serialized_start=2135
+  _globals['_LISTMODELSREQUEST']._serialized_end=2168
+  _globals['_SERVEDMODEL']._serialized_start=2171
+  _globals['_SERVEDMODEL']._serialized_end=2377
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2379
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2452
+  _globals['_PUBLISHMODELREQUEST']._serialized_start=2455
+  _globals['_PUBLISHMODELREQUEST']._serialized_end=2590
+  _globals['_PUBLISHMODELRESPONSE']._serialized_start=2592
+  _globals['_PUBLISHMODELRESPONSE']._serialized_end=2664
+  _globals['_IMPORTMODELREQUEST']._serialized_start=2667
+  _globals['_IMPORTMODELREQUEST']._serialized_end=2828
+  _globals['_GOLDENREQUEST']._serialized_start=2830
+  _globals['_GOLDENREQUEST']._serialized_end=2915
+  _globals['_PARAMETERRANDOMISATION']._serialized_start=2918
+  _globals['_PARAMETERRANDOMISATION']._serialized_end=3065
+  _globals['_IMPORTMODELRESPONSE']._serialized_start=3068
+  _globals['_IMPORTMODELRESPONSE']._serialized_end=3304
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=3307
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=3436
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=3438
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=3536
+  _globals['_SETSHADOWREQUEST']._serialized_start=3538
+  _globals['_SETSHADOWREQUEST']._serialized_end=3587
+  _globals['_SETSHADOWRESPONSE']._serialized_start=3589
+  _globals['_SETSHADOWRESPONSE']._serialized_end=3659
+  _globals['_GETSHADOWREQUEST']._serialized_start=3661
+  _globals['_GETSHADOWREQUEST']._serialized_end=3693
+  _globals['_GETSHADOWRESPONSE']._serialized_start=3696
+  _globals['_GETSHADOWRESPONSE']._serialized_end=4021
+  _globals['_EXPLAINERSERVICE']._serialized_start=4344
+  _globals['_EXPLAINERSERVICE']._serialized_end=5275
 # @@protoc_insertion_point(module_scope)

@@ -56,7 +56,7 @@ class SegmentationOptions(_message.Message):
     def __init__(self, max_segments: _Optional[int] = ..., kept_evidence: _Optional[float] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "images", "target_label", "method", "segmentation", "with_overlay", "contrast_label", "with_faithfulness")
+    __slots__ = ("model", "images", "target_label", "method", "segmentation", "with_overlay", "contrast_label", "with_faithfulness", "without_segments")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class ExplainRequest(_message.Message):
     WITH_OVERLAY_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_LABEL_FIELD_NUMBER: _ClassVar[int]
     WITH_FAITHFULNESS_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     model: _vision_pb2.ModelVersion
     images: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Image]
     target_label: str
@@ -73,7 +74,8 @@ class ExplainRequest(_message.Message):
     with_overlay: bool
     contrast_label: str
     with_faithfulness: bool
-    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., target_label: _Optional[str] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ..., with_overlay: _Optional[bool] = ..., contrast_label: _Optional[str] = ..., with_faithfulness: _Optional[bool] = ...) -> None: ...
+    without_segments: bool
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., target_label: _Optional[str] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ..., with_overlay: _Optional[bool] = ..., contrast_label: _Optional[str] = ..., with_faithfulness: _Optional[bool] = ..., without_segments: _Optional[bool] = ...) -> None: ...
 
 class Faithfulness(_message.Message):
     __slots__ = ("deletion_auc", "insertion_auc", "steps")

@@ -35,12 +35,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """What to explain and how; an empty target means the predicted class, an empty contrast none."""
+    """What to explain and how; an empty target means the predicted class, an empty contrast none, no segmentation maps alone."""
 
     target_label: str = ""
     contrast_label: str = ""
     method: str = DEFAULT_METHOD
-    segmentation: SegmentationOptions = field(default_factory=SegmentationOptions)
+    segmentation: SegmentationOptions | None = field(default_factory=SegmentationOptions)
     with_overlay: bool = False
     with_faithfulness: bool = False
 
@@ -222,7 +222,9 @@ async def _segment(rows: Sequence[_Row], options: ExplainOptions, budget: Budget
 
 def _explain_pictures(options: ExplainOptions, rows: Sequence[_Row], budget: Budget) -> list[PictureExplanation]:
     """The explanations of `rows`, whose maps are segmented together."""
-    segments = segment_maps(np.stack([row.evidence for row in rows]), options.segmentation)
+    segments: list[list[Segment]] = [[] for _ in rows]
+    if options.segmentation:
+        segments = segment_maps(np.stack([row.evidence for row in rows]), options.segmentation)
     explanations = []
     for row, pieces in zip(rows, segments, strict=True):
         budget.remaining_s("maps segmented, not yet brought to the pictures' sizes")

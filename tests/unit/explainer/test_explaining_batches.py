@@ -170,6 +170,7 @@ async def test_champion_that_changes_meanwhile_does_not_change_who_answers(stage
         (sent(GOOD[:1]), "INVALID_ARGUMENT", "options: missing"),
         ([begun(images=[{"data": GOOD[0]}])], "INVALID_ARGUMENT", "options.images: "),
         ([begun(target_label="c")], "INVALID_ARGUMENT", "target_label: "),
+        ([begun(without_segments=True, segmentation={"max_segments": 3})], "INVALID_ARGUMENT", "segmentation: "),
         ([begun(model={"name": "nobody"})], "NOT_FOUND", "model.name: "),
         ([begun(), begun()], "INVALID_ARGUMENT", "image: missing"),
         ([begun(), pb.ExplainBatchRequest()], "INVALID_ARGUMENT", "image: missing"),
@@ -223,3 +224,17 @@ async def test_explanation_that_is_larger_than_a_message_is_a_refusal_of_its_pic
         _, answers = await ask(stub, [begun(), *sent([GOOD[0], large, GOOD[1]])])
     assert [answer.WhichOneof("result") for answer in answers] == ["explanation", "error", "explanation"]
     assert answers[1].error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
+async def test_maps_without_segments_are_those_with_them(stage):
+    request = pb.ExplainRequest(model={"name": "net"}, images=[{"data": file} for file in GOOD[:2]], with_overlay=True)
+    async with serve_stage(stage) as (stub, _):
+        whole = await stub.Explain(request, timeout=PATIENCE_S)
+        request.without_segments = True
+        bare = await stub.Explain(request, timeout=PATIENCE_S)
+        settings, answers = await ask(stub, [begun(without_segments=True), *sent(GOOD[:2])])
+    assert [told.HasField("segmentation") for told in (whole, bare, settings)] == [True, False, False]
+    for segmented, explanation, answer in zip(whole.explanations, bare.explanations, answers, strict=True):
+        assert [bool(told.segments) for told in (segmented, explanation, answer.explanation)] == [True, False, False]
+        assert explanation.attribution == segmented.attribution == answer.explanation.attribution
+        assert explanation.overlay_png.startswith(b"\x89PNG")
