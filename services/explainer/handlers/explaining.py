@@ -15,14 +15,12 @@ from services.common.vision.explanation import Segment
 from services.explainer.domain.attribution import DEFAULT_METHOD
 from services.explainer.domain.overlay import draw_overlay
 from services.explainer.domain.probabilities import softmax
-from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
+from services.explainer.domain.segmentation.segments import SegmentationOptions
 from services.explainer.handlers.budget import Budget
+from services.explainer.handlers.segmenting import Segmenting, size_of_share
 from services.explainer.handlers.shadowing import Shadowing
 from services.explainer.handlers.versions import find_version
 from services.explainer.ports import Classifier, Inference, ModelRepository, Question, ServedVersion
-
-SEGMENTATION_SHARE_PX = 32 * 28 * 28
-"""Pixels segmented in one go: bounds memory, and lets other calls in between."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ class Explaining:
         self._classifier = classifier
         self._repository = repository
         self._shadowing = shadowing
+        self._segmenting = Segmenting()
 
     async def predict(
         self, name: str, version: int, digest: str, pictures: Sequence[np.ndarray], budget: Budget
@@ -115,7 +114,7 @@ class Explaining:
         for index, row in enumerate(rows):
             if _is_contrast(options, row.prediction):
                 raise _contrast_refused(options, f"images[{index}]")
-        return served, await _segment(rows, options, budget)
+        return served, await self._segment(rows, options, budget)
 
     def pin(self, name: str, version: int, digest: str, options: ExplainOptions) -> ServedVersion:
         """The version that is asked for, of which `options` may be asked.
@@ -144,7 +143,7 @@ class Explaining:
         rows = await self._attribute(served, pictures, options, budget)
         refused = [_is_contrast(options, row.prediction) for row in rows]
         kept = [row for row, is_refused in zip(rows, refused, strict=True) if not is_refused]
-        explanations = iter(await _segment(kept, options, budget))
+        explanations = iter(await self._segment(kept, options, budget))
         return [
             _contrast_refused(options, "the picture") if is_refused else next(explanations) for is_refused in refused
         ]
@@ -157,6 +156,19 @@ class Explaining:
         answers = await self._classifier.infer(served, pixel_values, remaining_s, _ask(options, served.labels))
         predictions = _read_logits(served, answers.logits)
         return [_Row(*row) for row in zip(pictures, predictions, *_columns(answers), strict=True)]
+
+    async def _segment(self, rows: Sequence[_Row], options: ExplainOptions, budget: Budget) -> list[PictureExplanation]:
+        explanations: list[PictureExplanation] = []
+        size = size_of_share(rows[0].evidence.size) if rows else 1
+        for start in range(0, len(rows), size):
+            budget.remaining_s(f"{start} of {len(rows)} pictures segmented")
+            share = rows[start : start + size]
+            segments: list[list[Segment]] = [[] for _ in share]
+            if options.segmentation:
+                maps = np.stack([row.evidence for row in share])
+                segments = await self._segmenting.segment(maps, options.segmentation, budget)
+            explanations += await asyncio.to_thread(_explain_pictures, options, share, segments, budget)
+        return explanations
 
 
 @dataclass(frozen=True)
@@ -211,20 +223,9 @@ def _read_logits(served: ServedVersion, logits: np.ndarray) -> list[Prediction]:
     return [Prediction(served.labels[int(row.argmax())], tuple(row.tolist())) for row in softmax(logits)]
 
 
-async def _segment(rows: Sequence[_Row], options: ExplainOptions, budget: Budget) -> list[PictureExplanation]:
-    explanations: list[PictureExplanation] = []
-    size = max(1, SEGMENTATION_SHARE_PX // rows[0].evidence.size) if rows else 1
-    for start in range(0, len(rows), size):
-        budget.remaining_s(f"{start} of {len(rows)} pictures segmented")
-        explanations += await asyncio.to_thread(_explain_pictures, options, rows[start : start + size], budget)
-    return explanations
-
-
-def _explain_pictures(options: ExplainOptions, rows: Sequence[_Row], budget: Budget) -> list[PictureExplanation]:
-    """The explanations of `rows`, whose maps are segmented together."""
-    segments: list[list[Segment]] = [[] for _ in rows]
-    if options.segmentation:
-        segments = segment_maps(np.stack([row.evidence for row in rows]), options.segmentation)
+def _explain_pictures(
+    options: ExplainOptions, rows: Sequence[_Row], segments: Sequence[list[Segment]], budget: Budget
+) -> list[PictureExplanation]:
     explanations = []
     for row, pieces in zip(rows, segments, strict=True):
         budget.remaining_s("maps segmented, not yet brought to the pictures' sizes")

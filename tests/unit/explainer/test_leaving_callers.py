@@ -14,7 +14,7 @@ import pytest
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common.vision.preprocessing import Preprocessor
-from services.explainer.handlers import decoding, explaining, explaining_batches
+from services.explainer.handlers import decoding, explaining_batches, segmenting
 from tests.conftest import png
 from tests.unit.explainer.served_stage import serve_stage
 from tests.unit.explainer.shadow_stage import ShadowStage
@@ -75,8 +75,8 @@ def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
     elif request.param == "preprocessing":
         monkeypatch.setattr(Preprocessor, "__call__", made.slow(Preprocessor.__call__))
     else:
-        monkeypatch.setattr(explaining, "SEGMENTATION_SHARE_PX", 36)
-        monkeypatch.setattr(explaining, "segment_maps", made.slow(explaining.segment_maps))
+        monkeypatch.setattr(segmenting, "SHARE_PX", 36)
+        monkeypatch.setattr(segmenting, "segment_maps", made.slow(segmenting.segment_maps))
     return made
 
 
