@@ -30,24 +30,26 @@ class DeepLiftShap:
         baseline_parts = baselines.split(pairs)
         size = max(1, pairs // len(baseline_parts[0]))
         parts = [
-            sum(_deep_lift(logits, part, target, some) for some in baseline_parts)
+            [_deep_lift(logits, part, target, some) for some in baseline_parts]
             for part, target in zip(pixel_values.split(size), targets.split(size), strict=True)
         ]
-        with torch.no_grad():
-            reference = torch.cat([logits(some) for some in baseline_parts]).mean(dim=0)[targets]
-        return torch.cat(parts) / len(baselines), reference
+        attributions, references = (
+            torch.cat([sum(some[place] for some in part) for part in parts]) / len(baselines) for place in (0, 1)
+        )
+        return attributions, references
 
 
 def _deep_lift(
     logits: Logits, pixel_values: torch.Tensor, targets: torch.Tensor, baselines: torch.Tensor
-) -> torch.Tensor:
-    """Attributions (batch, channels, height, width) of every picture, summed over `baselines`."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attributions (batch, channels, height, width) of every picture, and the target's logit of the baselines (batch,), summed over `baselines`."""
     references = baselines.repeat(len(pixel_values), 1, 1, 1)
     inputs = pixel_values.detach().repeat_interleave(len(baselines), dim=0).requires_grad_()
     with torch.enable_grad():
         with RescaleRule(len(inputs)):
-            reached = logits(torch.cat([inputs, references]))[: len(inputs)]
-        chosen = reached.gather(1, targets.repeat_interleave(len(baselines))[:, None])
-        (multipliers,) = torch.autograd.grad(chosen.sum(), inputs)
+            reached = logits(torch.cat([inputs, references])).unflatten(0, (2, len(inputs)))
+        chosen = reached.gather(2, targets.repeat_interleave(len(baselines)).expand(2, -1)[..., None]).squeeze(2)
+        (multipliers,) = torch.autograd.grad(chosen[0].sum(), inputs)
     attributions = multipliers * (inputs.detach() - references)
-    return attributions.unflatten(0, (len(pixel_values), len(baselines))).sum(dim=1)
+    pairs = (len(pixel_values), len(baselines))
+    return attributions.unflatten(0, pairs).sum(dim=1), chosen[1].detach().unflatten(0, pairs).sum(dim=1)
