@@ -30,7 +30,7 @@ def main() -> None:
     """Run all measurements and write one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=256, help="pictures per set")
+    parser.add_argument("--count", type=int, default=512, help="pictures per set")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -41,7 +41,7 @@ def main() -> None:
         answered[name], found = ask_and_score(draw(np.random.default_rng(arguments.seed), arguments.count))
         report["sets"][name] = found
         sys.stdout.write(
-            f"{name}: verdicts {found['verdict_accuracy_ratio']:.3f}, sight {found['sight_accuracy_ratio']:.3f}, "
+            f"{name}: verdicts {found['verdict_accuracy_ratio']:.3f} ± {found['verdict_standard_error']:.3f}, sight {found['sight_accuracy_ratio']:.3f}, "
             f"opposite {found['opposite_verdict_ratio']:.3f} ({found['segments']} segments)\n"
         )
         sys.stdout.flush()

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from benchmarks.nano.cases import Case
 from services.common.vision.class_specification import EVERY_CLASS, ClassRule, ClassSpecification
 from services.common.vision.critique import Critique
@@ -18,10 +20,12 @@ from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.bootstrap import build_engine
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 from services.lvlm.nano import answers, things
+from services.lvlm.nano.segments import PURE_RATIO, measure_shares
 from services.lvlm.nano.sentences import EMPTY
 from services.lvlm.settings import LvlmSettings
 
 NO_DIGEST = "sha256:" + "0" * 64
+BORDERLINE_RATIO = 0.05  # of a segment's pixels, on either side of `PURE_RATIO`
 SENTENCE = re.compile(r"Segment (\d) covers ([^.]*?)(?:, which ([^.]*))?\.")
 
 
@@ -77,6 +81,8 @@ def ask_and_score(cases: Sequence[Case]) -> tuple[list[Answered], dict[str, Any]
     """Ask about all cases and compare, segment by segment. Ratios from 0 to 1.
 
     sight: the critic names exactly what the segment covers. opposite: SPURIOUS for CORE or the other way round, the harmful mistake.
+    standard error: of the verdicts' accuracy, with pictures as the independent draws. borderline: segments whose foremost thing has a share
+    so near to the threshold between one name and two that either would do for a reader; they count in all other figures.
     """
     started = time.monotonic()
     critiques = ask(cases)
@@ -89,25 +95,31 @@ def _score(answered: Sequence[Answered]) -> dict[str, Any]:
     confusion: Counter[str] = Counter()
     by_thing: dict[str, Counter[str]] = {}
     rows: list[tuple[bool, bool, bool]] = []
-    pictures: list[bool] = []
+    borderline: list[bool] = []
+    pictures: list[list[bool]] = []
     for one in answered:
         said = {int(number): name for number, name, _ in SENTENCE.findall(one.critique.reasons)}
         own = []
+        foremost = measure_shares(one.case.numbers, one.case.cover).max(axis=1)
         for index, (codes, truth, given) in enumerate(zip(one.case.covered, one.truths, one.verdicts, strict=True)):
             is_seen = said.get(index + 1) == " and ".join(things.WITH_ARTICLE[code] for code in codes)
             confusion[f"{truth}->{given}"] += 1
             name = things.WITH_ARTICLE[codes[0]] if len(codes) == 1 else "two things"
             by_thing.setdefault(name, Counter()).update(count=1, right=int(truth == given), seen=int(is_seen))
             own.append((truth == given, is_seen, {truth, given} == {answers.SPURIOUS, answers.CORE}))
+            if abs(foremost[index] - PURE_RATIO) < BORDERLINE_RATIO:
+                borderline.append(truth == given)
         rows += own
-        pictures.append(all(is_right for is_right, _, _ in own))
+        pictures.append([is_right for is_right, _, _ in own])
     return {
         "pictures": len(answered),
         "segments": len(rows),
         "verdict_accuracy_ratio": _mean(row[0] for row in rows),
+        "verdict_standard_error": _standard_error(pictures),
+        "borderline": {"count": len(borderline), "verdict_accuracy_ratio": _mean(borderline)},
         "sight_accuracy_ratio": _mean(row[1] for row in rows),
         "opposite_verdict_ratio": _mean(row[2] for row in rows),
-        "all_right_picture_ratio": _mean(pictures),
+        "all_right_picture_ratio": _mean(all(own) for own in pictures),
         "failed_picture_ratio": _mean(bool(one.critique.failure) for one in answered),
         "confusion": dict(sorted(confusion.items())),
         "by_thing": {
@@ -119,6 +131,13 @@ def _score(answered: Sequence[Answered]) -> dict[str, Any]:
             for name, group in sorted(by_thing.items())
         },
     }
+
+
+def _standard_error(pictures: Sequence[Sequence[bool]]) -> float:
+    """Of the share of right segments; segments of one picture go wrong together."""
+    right, count = (np.array([measure(own) for own in pictures], dtype=float) for measure in (sum, len))
+    rest = right - count * right.sum() / count.sum()
+    return round(float(np.sqrt((rest**2).sum()) / count.sum()), 4)
 
 
 def _mean(values: Iterable[bool]) -> float:
