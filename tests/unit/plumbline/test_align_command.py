@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from plumbline.cli import app
 from plumbline.common.v1 import vision_pb2
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
-from tests.support.trainer_server import serve_trainer
+from tests.support.commands import run_command, serve
 
-NOWHERE = "127.0.0.1:1"
 FILE = """
 task: Read.
 classes: {all: {should_not_matter: the grey square}}
@@ -40,16 +38,15 @@ class Trainer(rpc.TrainerServiceServicer):
 @pytest.fixture
 def trainer() -> Iterator[Trainer]:
     made = Trainer()
-    with serve_trainer(made) as made.address:
+    with serve(made) as made.address:
         yield made
 
 
 def align(trainer: Trainer, folder: Path, *options: str) -> Result:
     path = folder / "spec.yaml"
     path.write_text(FILE)
-    addresses = ["--explainer", NOWHERE, "--lvlm", NOWHERE, "--trainer", trainer.address]
-    asked = ["align", str(path), "--data", "set", "--model", "digits", "--no-watch", *options]
-    return CliRunner().invoke(app, [*addresses, *asked])
+    asked = [str(path), "--data", "set", "--model", "digits", "--no-watch", *options]
+    return run_command("align", *asked, trainer=trainer.address)
 
 
 @pytest.mark.parametrize(

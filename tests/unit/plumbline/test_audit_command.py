@@ -11,9 +11,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from plumbline.cli import app
 from plumbline.trainer.v1 import audit_service_pb2_grpc as rpc
 from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog, Lineage
 from services.common.runtime.folder_store import FolderStore
@@ -22,9 +21,8 @@ from services.trainer.adapters.job_record import JobRecord
 from services.trainer.audit_servicer import AuditServicer
 from services.trainer.handlers.auditing import Auditing
 from services.trainer.handlers.watching import Watching
+from tests.support.commands import run_command
 from tests.unit.trainer.fakes import LastProgress
-
-NOWHERE = "127.0.0.1:1"
 
 
 @dataclass
@@ -35,8 +33,7 @@ class Stage:
     address: str
 
     def run(self, *command: str) -> Result:
-        addresses = ["--explainer", NOWHERE, "--lvlm", NOWHERE, "--trainer", self.address]
-        return CliRunner().invoke(app, [*addresses, "audit", *command], env={"COLUMNS": "200"})
+        return run_command("audit", *command, trainer=self.address)
 
     def kept(self) -> str:
         return self.run("verify").stdout.rpartition("to note elsewhere: ")[2].strip()

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
-from plumbline.cli import app
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from tests.conftest import png
-
-NOWHERE = "127.0.0.1:1"
+from tests.support.commands import run_command, serve
 
 
 class Explainer(rpc.ExplainerServiceServicer):
@@ -48,20 +43,15 @@ class Explainer(rpc.ExplainerServiceServicer):
 
 @pytest.fixture
 def explainer() -> Iterator[Explainer]:
-    server, servicer = grpc.server(ThreadPoolExecutor(2)), Explainer()
-    rpc.add_ExplainerServiceServicer_to_server(servicer, server)
-    servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield servicer
-    server.stop(None)
+    made = Explainer()
+    with serve(made) as made.address:
+        yield made
 
 
 def explain(explainer: Explainer, folder: Path, *options: str) -> Result:
     (folder / "film.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
-    where = ["--explainer", explainer.address, "--lvlm", NOWHERE, "--trainer", NOWHERE]
-    return CliRunner().invoke(
-        app, [*where, "explain", str(folder / "film.png"), "--model", "films", *options], env={"COLUMNS": "200"}
-    )
+    asked = [str(folder / "film.png"), "--model", "films", *options]
+    return run_command("explain", *asked, explainer=explainer.address)
 
 
 def test_method_contrast_and_faithfulness_are_asked_for_and_shown(explainer, tmp_path):

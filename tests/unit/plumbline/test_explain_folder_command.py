@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
 
-from plumbline.cli import app
 from services.common.runtime.errors import Unavailable
 from tests.conftest import png
+from tests.support.commands import run_command
 from tests.unit.explainer.served_stage import CountingServicer, serve_stage
 from tests.unit.explainer.shadow_stage import ShadowStage, draw_pictures
 
-NOWHERE = "127.0.0.1:1"
 COUNT = 40
 """More than are in work at a time."""
 
@@ -41,18 +39,8 @@ async def explain(
 ) -> tuple[Result, int]:
     """What the command said, and how many pictures it sent."""
     before = servicer.taken
-    where = ["--explainer", servicer.address, "--lvlm", NOWHERE, "--trainer", NOWHERE]
-    command = [
-        *where,
-        "explain",
-        str(stage.root / "pictures"),
-        "--model",
-        "net",
-        "--out",
-        str(stage.root / out),
-        *options,
-    ]
-    told = await asyncio.to_thread(CliRunner().invoke, app, command, env={"COLUMNS": "200"})
+    asked = [str(stage.root / "pictures"), "--model", "net", "--out", str(stage.root / out), *options]
+    told = await asyncio.to_thread(run_command, "explain", *asked, explainer=servicer.address)
     return told, servicer.taken - before
 
 
@@ -134,8 +122,7 @@ async def test_summary_has_a_mean_map_where_sizes_agree(stage):
 
 
 async def test_folder_without_a_place_to_write_to_is_refused_before_anything_is_asked(stage):
-    where = ["--explainer", NOWHERE, "--lvlm", NOWHERE, "--trainer", NOWHERE]
-    told = CliRunner().invoke(app, [*where, "explain", str(stage.root / "pictures"), "--model", "net"])
+    told = run_command("explain", str(stage.root / "pictures"), "--model", "net")
     assert told.exit_code == 1
     assert "needs --out" in told.output
 

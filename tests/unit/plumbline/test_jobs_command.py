@@ -8,15 +8,12 @@ from io import StringIO
 import pytest
 from google.protobuf.message import Message
 from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from plumbline.cli import app
 from plumbline.cli.watching import follow
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
-from tests.support.trainer_server import serve_trainer
-
-NOWHERE = "127.0.0.1:1"
+from tests.support.commands import run_command, serve
 
 
 class Trainer(rpc.TrainerServiceServicer):
@@ -42,13 +39,12 @@ class Trainer(rpc.TrainerServiceServicer):
 @pytest.fixture
 def trainer() -> Iterator[Trainer]:
     made = Trainer()
-    with serve_trainer(made) as made.address:
+    with serve(made) as made.address:
         yield made
 
 
 def jobs(trainer: Trainer, *options: str) -> Result:
-    addresses = ["--explainer", NOWHERE, "--lvlm", NOWHERE, "--trainer", trainer.address]
-    return CliRunner().invoke(app, [*addresses, "jobs", *options])
+    return run_command("jobs", *options, trainer=trainer.address)
 
 
 def test_jobs_are_asked_for_by_state_and_submitter(trainer: Trainer):

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
-from plumbline.cli import app
 from plumbline.cli.session import Session
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from plumbline.stack.layout import StackLayout
+from tests.support.commands import run_command, serve
 from tests.support.hugging_face_folders import make_pictures, write_model_folder
-
-NOWHERE = "127.0.0.1:1"
 
 
 class Explainer(rpc.ExplainerServiceServicer):
@@ -58,12 +54,9 @@ class Explainer(rpc.ExplainerServiceServicer):
 
 @pytest.fixture
 def explainer() -> Iterator[Explainer]:
-    server, made = grpc.server(ThreadPoolExecutor(1)), Explainer()
-    rpc.add_ExplainerServiceServicer_to_server(made, server)
-    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield made
-    server.stop(None).wait()
+    made = Explainer()
+    with serve(made) as made.address:
+        yield made
 
 
 @pytest.fixture
@@ -84,8 +77,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def run(explainer: Explainer, *command: str) -> Result:
-    addresses = ["--explainer", explainer.address, "--lvlm", NOWHERE, "--trainer", NOWHERE]
-    return CliRunner().invoke(app, [*addresses, "models", *command], env={"COLUMNS": "200"})
+    return run_command("models", *command, explainer=explainer.address)
 
 
 @pytest.mark.parametrize("command", [(), ("list",)], ids=["models", "models list"])

@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from plumbline.cli import app
 from plumbline.cli.watching import until_review
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.vision.critique import CritiqueBatch
-from tests.support.trainer_server import serve_trainer
+from tests.support.commands import run_command, serve
 from tests.unit.trainer.made_up import make_critique
 
-NOWHERE = "127.0.0.1:1"
 DIGESTS = ["ab" * 32, "ac" * 32]
 
 
@@ -50,13 +48,12 @@ class Trainer(rpc.TrainerServiceServicer):
 @pytest.fixture
 def trainer() -> Iterator[Trainer]:
     made = Trainer()
-    with serve_trainer(made) as made.address:
+    with serve(made) as made.address:
         yield made
 
 
 def review(trainer: Trainer, *options: str | Path) -> Result:
-    addresses = ["--explainer", NOWHERE, "--lvlm", NOWHERE, "--trainer", trainer.address]
-    return CliRunner().invoke(app, [*addresses, "review", "job-1", *map(str, options)], env={"COLUMNS": "200"})
+    return run_command("review", "job-1", *map(str, options), trainer=trainer.address)
 
 
 def test_pictures_are_named_by_the_first_digits_of_their_digest(trainer):

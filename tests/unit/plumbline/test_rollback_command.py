@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
-from typer.testing import CliRunner
 
-from plumbline.cli import app
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
-
-NOWHERE = "127.0.0.1:1"
+from tests.support.commands import run_command, serve
 
 
 class Explainer(rpc.ExplainerServiceServicer):
@@ -34,19 +29,15 @@ class Explainer(rpc.ExplainerServiceServicer):
 
 @pytest.fixture
 def explainer() -> Iterator[Explainer]:
-    server, made = grpc.server(ThreadPoolExecutor(1)), Explainer()
-    rpc.add_ExplainerServiceServicer_to_server(made, server)
-    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield made
-    server.stop(None).wait()
+    made = Explainer()
+    with serve(made) as made.address:
+        yield made
 
 
 def test_the_only_models_champion_is_rolled_back_for_a_reason_by_who_is_at_the_keyboard(explainer, monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "änne")
-    addresses = ["--explainer", explainer.address, "--lvlm", NOWHERE, "--trainer", NOWHERE]
-    command = ["models", "rollback", "--reason", "worse on new films", "--to", "1", "--key", "back"]
-    result = CliRunner().invoke(app, [*addresses, *command], env={"COLUMNS": "200"})
+    asked = ["--reason", "worse on new films", "--to", "1", "--key", "back"]
+    result = run_command("models", "rollback", *asked, explainer=explainer.address)
     assert result.exit_code == 0, result.output
     assert "films version 3 is served, with the weights of version 1" in result.stdout
     ((request, metadata),) = explainer.asked
@@ -57,6 +48,5 @@ def test_the_only_models_champion_is_rolled_back_for_a_reason_by_who_is_at_the_k
 
 
 def test_a_rollback_without_a_reason_is_not_asked_for(explainer):
-    addresses = ["--explainer", explainer.address, "--lvlm", NOWHERE, "--trainer", NOWHERE]
-    assert CliRunner().invoke(app, [*addresses, "models", "rollback"]).exit_code == 2
+    assert run_command("models", "rollback", explainer=explainer.address).exit_code == 2
     assert explainer.asked == []

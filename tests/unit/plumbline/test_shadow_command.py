@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
-from plumbline.cli import app
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as trainer_rpc
-
-NOWHERE = "127.0.0.1:1"
+from tests.support.commands import run_command, serve
 
 
 class Explainer(rpc.ExplainerServiceServicer):
@@ -58,18 +53,13 @@ class Trainer(trainer_rpc.TrainerServiceServicer):
 
 @pytest.fixture
 def explainer() -> Iterator[Explainer]:
-    server, made = grpc.server(ThreadPoolExecutor(1)), Explainer()
-    rpc.add_ExplainerServiceServicer_to_server(made, server)
-    trainer_rpc.add_TrainerServiceServicer_to_server(Trainer(), server)
-    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield made
-    server.stop(None).wait()
+    made = Explainer()
+    with serve(made, Trainer()) as made.address:
+        yield made
 
 
 def run(explainer: Explainer, *command: str) -> Result:
-    addresses = ["--explainer", explainer.address, "--lvlm", NOWHERE, "--trainer", explainer.address]
-    return CliRunner().invoke(app, [*addresses, "models", *command], env={"COLUMNS": "200"})
+    return run_command("models", *command, explainer=explainer.address, trainer=explainer.address)
 
 
 def test_a_version_is_set_and_ended_and_the_list_shows_it(explainer: Explainer):
