@@ -13,8 +13,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
-import time
 import uuid
 from typing import NoReturn
 
@@ -23,10 +21,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from services.common.runtime.logging import set_up_logging
+from services.common.runtime.parent import when_parent_ends
 
 RESTART_COUNT = 2
 _RENDEZVOUS_S = 60
-_PARENT_POLL_S = 1.0
 
 
 def main() -> None:
@@ -36,7 +34,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, default=os.getppid())
     arguments, training = parser.parse_known_args()
     set_up_logging()
-    threading.Thread(target=_stop_with_parent, args=(arguments.parent,), daemon=True, name="parent").start()
+    when_parent_ends(arguments.parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -57,13 +55,6 @@ def main() -> None:
         _die_of(error.sigval)
     except ChildFailedError as error:
         end_as([failure.exitcode for failure in error.failures.values()])
-
-
-def _stop_with_parent(parent: int) -> None:
-    """Tell this process to go when the process `parent` has ended."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_as(statuses: list[int]) -> NoReturn:

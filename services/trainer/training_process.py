@@ -39,6 +39,7 @@ from services.common.runtime.code_version import code_version
 from services.common.runtime.errors import AlreadyExists, ServiceError, Unavailable
 from services.common.runtime.logging import set_up_logging
 from services.common.runtime.open_store import open_store
+from services.common.runtime.parent import when_parent_ends
 from services.common.vision.critique import Critique, Verdict
 from services.common.vision.masks import decode_mask
 from services.common.vision.model_bundle import BASELINES, PREPROCESSING, ModelBundle, load_bundle, save_bundle
@@ -66,7 +67,6 @@ log = logging.getLogger(__name__)
 _LINEAGE = ("specification_digest", "critiques_digest", "data_digest", "code_version", "metrics_path")
 
 CHECKPOINT_INTERVAL_S = 60.0
-_PARENT_POLL_S = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_up_logging()
     stopping = threading.Event()
-    threading.Thread(target=_stop_with_parent, args=(arguments.parent, stopping), daemon=True, name="parent").start()
+    when_parent_ends(arguments.parent, stopping.set)
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
@@ -153,13 +153,6 @@ def _train_and_tell(arguments: argparse.Namespace, stopping: threading.Event, te
     except Exception as error:  # a bug: the worker ends the job, and the stack goes to its log
         traceback.print_exc()
         _print({"bug": type(error).__name__})
-
-
-def _stop_with_parent(parent: int, stopping: threading.Event) -> None:
-    """Set `stopping` when the process `parent` has ended: the system then gives its children another one."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_S)
-    stopping.set()
 
 
 def train_job(
@@ -393,7 +386,7 @@ def _print(message: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # The worker has died. `_stop_with_parent` ends this process in order; until then nobody is there to be told.
+        # The worker has died. `when_parent_ends` ends this process in order; until then nobody is there to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from services.lvlm.nano import batches, regions, things
 from services.lvlm.nano.building import train_tokenizer
@@ -17,8 +18,10 @@ from services.lvlm.nano.segments import (
 )
 from services.lvlm.nano.variation import vary
 from services.lvlm.nano.worlds import WORLDS, open_world
+from services.lvlm.nano.worlds.bending import bend
 from services.lvlm.nano.worlds.digits import HELD_OUT, SIDE_MAX_PX, TRAIN, draw_digits
 from services.lvlm.nano.worlds.outside import draw_outside
+from services.lvlm.nano.worlds.scene import Scene
 
 SEEDS = range(25)
 
@@ -125,6 +128,21 @@ def test_boxes_are_in_thousandths_x_first_and_lungs_have_two() -> None:
     cover[0:14, 84:112] = things.TIME_STAMP
     assert regions.find_boxes(cover, things.TIME_STAMP) == [(750, 0, 1000, 125)]
     assert regions.find_boxes(cover, things.LEAD) == []
+
+
+@pytest.mark.parametrize("name", ["skin", "films"])
+def test_bent_picture_stays_under_its_cover(name: str) -> None:
+    painted = (np.arange(things.THING_COUNT) * 13).astype(np.uint8)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        cover = open_world(name)(rng, "held_out").cover
+        bent = bend(rng, Scene(painted[cover], cover))
+        inside = ndimage.grey_erosion(bent.cover, 3) == ndimage.grey_dilation(bent.cover, 3)  # edges are smoothed
+        assert (
+            bent.picture[inside] == painted[bent.cover][inside]
+        ).mean() > 0.999  # but a hair that falls between pixels
+        assert set(np.unique(bent.cover)) <= set(np.unique(cover))
+        assert 0 < (bent.cover != cover).mean() < 0.5 or len(np.unique(cover)) == 1
 
 
 @pytest.mark.parametrize("name", list(WORLDS))
