@@ -20,9 +20,11 @@ from plumbline.stack.redis import redis_command
 from plumbline.stack.triton import triton_command
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
-_MMAP_THRESHOLD_BYTES = str(2**20)
+_MMAP_THRESHOLD_BYTES = str(8 * 2**20)
 """From this size on glibc gives memory back when it is freed. By itself it raises the bound to 32 MiB with the first large picture, and every thread keeps
-the largest it has seen."""
+the largest it has seen. Above what a segmentation takes and frees thousands of times, 6 MiB: with a bound of 1 MiB a map took two and a half times as long."""
+_TRAINING_MMAP_THRESHOLD_BYTES = str(32 * 2**20)
+"""The same where nets are trained: what a batch makes comes and goes with every step, which took up to twice as long with a bound of 1 MiB."""
 _OUTWARD_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"}
 """How to reach a language model's server outside; only the LVLM service speaks to one."""
 
@@ -102,16 +104,17 @@ class StackLayout:
             "TRAINER_DATA_ROOT": str(self.data),
             "TRAINER_EXPLAINER_ADDRESS": self.explainer,
             "TRAINER_LVLM_ADDRESS": self.lvlm,
+            "MALLOC_MMAP_THRESHOLD_": _TRAINING_MMAP_THRESHOLD_BYTES,
         }
 
     def _service(self, name: str, arguments: list[str], environment: dict[str, str]) -> Command:
-        environment = environment | {
+        environment = {
             "PYTHONPATH": str(SOURCE_ROOT),
             "PYTHONUNBUFFERED": "1",
             # Two cores at home: more threads than that only wait for each other.
             "OMP_NUM_THREADS": "2",
             "MALLOC_MMAP_THRESHOLD_": _MMAP_THRESHOLD_BYTES,
-        }
+        } | environment
         return Command(
             "-".join([name, *arguments]), [sys.executable, "-P", "-m", f"services.{name}", *arguments], environment
         )
