@@ -10,9 +10,13 @@ import transformers
 
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common.runtime.audit_log import AuditLog
+from services.common.runtime.metrics import serve_metrics
 from services.common.runtime.open_store import open_store
 from services.common.runtime.server import serve
 from services.common.vision.preprocessing import ImageLimits
+from services.explainer import metrics
+from services.explainer.adapters.metered_classifier import MeteredClassifier
+from services.explainer.adapters.model_gauges import ModelGauges
 from services.explainer.adapters.triton_classifier import TritonClassifier
 from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
@@ -22,6 +26,7 @@ from services.explainer.handlers.importing import Importing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.reconciling import keep_reconciled
 from services.explainer.handlers.rolling_back import RollingBack
+from services.explainer.handlers.segmenting import Segmenting
 from services.explainer.handlers.setting_shadow import SettingShadow
 from services.explainer.handlers.shadowing import Shadowing, ShadowOptions
 from services.explainer.servicer import SERVICE, ExplainerServicer
@@ -32,7 +37,8 @@ async def run(settings: ExplainerSettings) -> None:
     """Serve until told to stop."""
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings.segmentation_threads)
-    classifier = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
+    triton = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
+    classifier = MeteredClassifier(triton)
     repository = TritonRepository(settings.model_repository, settings.is_gpu)
     repository.renew_configs()
     store = open_store(settings.store_root)
@@ -41,7 +47,9 @@ async def run(settings: ExplainerSettings) -> None:
     options = ShadowOptions(settings.shadow_share, settings.shadow_max_pixels, settings.shadow_timeout_s)
     shadowing = Shadowing(classifier, repository, options)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels)
-    explaining = Explaining(classifier, repository, shadowing)
+    segmenting = Segmenting()
+    metrics.SEGMENTATION_WAITING.set_function(lambda: segmenting.waiting_count)
+    explaining = Explaining(classifier, repository, shadowing, segmenting)
     servicer = ExplainerServicer(
         explaining,
         ExplainingBatches(explaining, limits, settings.call_timeout_s),
@@ -66,11 +74,12 @@ async def run(settings: ExplainerSettings) -> None:
         asyncio.create_task(shadowing.keep_comparing()),
     ]
     try:
-        await serve(settings, [SERVICE], register)
+        async with serve_metrics(settings.metrics_listen, {"models": ModelGauges(classifier, repository).look}):
+            await serve(settings, [SERVICE], register)
     finally:
         try:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
         finally:
-            await classifier.close()
+            await triton.close()

@@ -13,10 +13,12 @@ import torch
 import transformers
 
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
+from services.common.runtime.metrics import serve_page
 from services.common.runtime.server import serve
 from services.common.vision.preprocessing import ImageLimits
 from services.lvlm.adapters.bounded_engine import BoundedEngine
 from services.lvlm.adapters.celery_sink import CelerySink
+from services.lvlm.adapters.metered_engine import MeteredEngine
 from services.lvlm.adapters.openai_engine import OpenAiEngine, ServerLimits
 from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.adapters.recorded_engine import RecordedEngine, RecordingEngine
@@ -46,7 +48,8 @@ async def run(settings: LvlmSettings) -> None:
         def register(server: grpc.aio.Server) -> None:
             rpc.add_LvlmServiceServicer_to_server(servicer, server)
 
-        await serve(settings, [SERVICE], register)
+        with serve_page(settings.metrics_listen):
+            await serve(settings, [SERVICE], register)
 
 
 def build_servicer(settings: LvlmSettings, engine: Engine) -> LvlmServicer:
@@ -72,9 +75,9 @@ def build_grounding(settings: LvlmSettings, engine: Engine, profile: PromptProfi
 
 @contextlib.asynccontextmanager
 async def build_engine(settings: LvlmSettings) -> AsyncIterator[Engine]:
-    """The engine that the settings ask for, opened, its answers bounded, and recorded when they say so."""
+    """The engine that the settings ask for, opened, its answers bounded and counted, and recorded when they say so."""
     async with _choose_engine(settings) as unbounded:
-        engine = BoundedEngine(unbounded)
+        engine = MeteredEngine(BoundedEngine(unbounded))
         if settings.record_to is None:
             yield engine
             return

@@ -16,6 +16,7 @@ from services.common import wire
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.phrases import check_phrases
 from services.common.vision.preprocessing import ImageLimits, check_request_pixels, decode_image
+from services.lvlm import metrics
 from services.lvlm.domain.behavior import ClassBehavior, DescribedPicture, Evidence
 from services.lvlm.domain.compiling import ClassSentences, compose_specification
 from services.lvlm.domain.panels import MAX_SEGMENT_COUNT
@@ -66,6 +67,8 @@ class LvlmServicer(rpc.LvlmServiceServicer):
         critiques = await self._translating.translate(
             request.model.digest, specification, pictures, request.job_id, mask_source, rules
         )
+        for critique in critiques:
+            metrics.CRITIQUES.labels("FAILED" if critique.failure else "JUDGED").inc()
         return pb.TranslateSpecificationResponse(
             critiques=[wire.critique_to_proto(critique) for critique in critiques],
             provenance=wire.provenance_to_proto(self._translating.provenance),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from plumbline.trainer.v1 import audit_service_pb2_grpc as audit_rpc
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
 from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.errors import ServiceError
+from services.common.runtime.metrics import serve_metrics, serve_page
 from services.common.runtime.open_store import open_store
 from services.common.runtime.queues import WORKER_QUEUES
 from services.common.runtime.server import serve
@@ -23,7 +25,10 @@ from services.trainer.adapters.audited_record import AuditedRecord
 from services.trainer.adapters.celery_queue import CeleryQueue, build_app
 from services.trainer.adapters.dataset_folder import DatasetFolder
 from services.trainer.adapters.explainer_client import ExplainerClient
+from services.trainer.adapters.gauges import BrokerGauges, JobGauges
 from services.trainer.adapters.lvlm_client import LvlmClient
+from services.trainer.adapters.metered_consuming import MeteredConsuming
+from services.trainer.adapters.metered_run import MeteredRun
 from services.trainer.adapters.open_tracker import open_tracker
 from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
@@ -31,7 +36,6 @@ from services.trainer.adapters.training_child import TrainingChild
 from services.trainer.audit_servicer import AUDIT_SERVICE, AuditServicer
 from services.trainer.handlers.auditing import Auditing
 from services.trainer.handlers.completing import Completing
-from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.handlers.recovering import Recovering
 from services.trainer.handlers.retrying import Retrying
@@ -90,7 +94,7 @@ async def run_api(settings: TrainerSettings) -> None:
     servicer = TrainerServicer(
         submitting,
         watching,
-        Consuming(parts.record, completing, parts.lease),
+        MeteredConsuming(parts.record, completing, parts.lease),
         Reviewing(parts.record, completing),
         Retrying(parts.record, submitting),
         # Asked for by a person, who need not wait until a job has been quiet for a while.
@@ -101,7 +105,10 @@ async def run_api(settings: TrainerSettings) -> None:
         rpc.add_TrainerServiceServicer_to_server(servicer, server)
         audit_rpc.add_AuditServiceServicer_to_server(audit_servicer, server)
 
-    await serve(settings, [SERVICE, AUDIT_SERVICE], register)
+    jobs, broker = JobGauges(parts.record), BrokerGauges(settings.broker_url)
+    sources = {"jobs": lambda: asyncio.to_thread(jobs.look), "broker": lambda: asyncio.to_thread(broker.look)}
+    async with serve_metrics(settings.metrics_listen, sources):
+        await serve(settings, [SERVICE, AUDIT_SERVICE], register)
 
 
 def run_worker(settings: TrainerSettings) -> None:
@@ -136,8 +143,8 @@ def run_worker(settings: TrainerSettings) -> None:
             Critiquing(
                 parts.record, parts.explainer, lvlm, parts.datasets, completing, parts.board, parts.lease, stopping
             ),
-            Consuming(parts.record, completing, parts.lease),
-            Training(parts.record, parts.explainer, completing, parts.board, run, parts.lease, tracker),
+            MeteredConsuming(parts.record, completing, parts.lease),
+            Training(parts.record, parts.explainer, completing, parts.board, MeteredRun(run), parts.lease, tracker),
             read_submission_json,
         ),
     )
@@ -148,17 +155,18 @@ def run_worker(settings: TrainerSettings) -> None:
         target=_recover_for_ever, args=(recovering, parts.record, quiet), daemon=True, name="recovery"
     ).start()
     try:
-        parts.app.worker_main(
-            [
-                "worker",
-                "--pool=threads",
-                f"--concurrency={settings.worker_threads}",
-                f"--queues={','.join(WORKER_QUEUES)}",
-                "--without-gossip",
-                "--without-mingle",
-                "--loglevel=INFO",
-            ]
-        )
+        with serve_page(settings.worker_metrics_listen):
+            parts.app.worker_main(
+                [
+                    "worker",
+                    "--pool=threads",
+                    f"--concurrency={settings.worker_threads}",
+                    f"--queues={','.join(WORKER_QUEUES)}",
+                    "--without-gossip",
+                    "--without-mingle",
+                    "--loglevel=INFO",
+                ]
+            )
     finally:
         tracker.close()
 

@@ -32,6 +32,8 @@ class TrainerSettings(ServiceSettings):
     """Longest time for a publication, seconds."""
     lvlm_timeout_s: float = 600.0
     """Longest time for one call to the LVLM service, seconds."""
+    worker_metrics_listen: str = Field(default="", pattern=r"^$|^\S+:\d+$")
+    """`metrics_listen` of a worker, which may share its machine with the API; empty for none."""
     worker_threads: int = 2
     """Messages that a worker handles at once: one job's step, and critiques that come in meanwhile."""
     training_threads: int = 1

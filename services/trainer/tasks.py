@@ -16,6 +16,7 @@ from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.handlers.submitting import Submission, Submitting
 from services.trainer.handlers.training import Training, fail, tell
+from services.trainer.metrics import StepEnd, measure_step
 from services.trainer.ports import Archive, WorkerStopping
 
 log = logging.getLogger(__name__)
@@ -85,27 +86,34 @@ def _run(
     """Run a step; when it can't be done, `refuse` it, which by default ends the job."""
     refuse = refuse or (lambda error, request_id: fail(steps.archive, job_id, error, request_id))
     extra = {"task": task.name, "job_id": job_id}
-    try:
-        _do(step)
-    except WorkerStopping:
-        log.info("step sent on", extra=extra)
-        task.signature_from_request(task.request, retries=task.request.retries).apply_async()
-    except Conflict as error:
-        # Another worker has the job or moved it at the same moment: it goes on there.
-        log.info("step left to another", extra=extra | {"cause": error.message})
-    except RETRIED as error:
-        if task.request.retries < RETRY_COUNT:
-            log.info("step tried again", extra=extra | {"kind": error.kind})
-            raise task.retry(exc=error, countdown=_delay_s(task.request.retries)) from error
-        log.warning("step failed", extra=extra | {"kind": error.kind})
-        refuse(error, "")
-    except ServiceError as error:
-        log.info("step failed", extra=extra | {"kind": error.kind})
-        refuse(error, "")
-    except Exception as error:  # a bug: the job ends, the worker goes on, the stack is in the log
-        request_id = uuid.uuid4().hex
-        log.exception("step failed", extra=extra | {"request_id": request_id})
-        refuse(error, request_id)
+    with measure_step(task.name) as measured:
+        try:
+            _do(step)
+        except WorkerStopping:
+            measured.end = StepEnd.SENT_ON
+            log.info("step sent on", extra=extra)
+            task.signature_from_request(task.request, retries=task.request.retries).apply_async()
+        except Conflict as error:
+            # Another worker has the job or moved it at the same moment: it goes on there.
+            measured.end = StepEnd.LEFT
+            log.info("step left to another", extra=extra | {"cause": error.message})
+        except RETRIED as error:
+            if task.request.retries < RETRY_COUNT:
+                measured.end = StepEnd.RETRIED
+                log.info("step tried again", extra=extra | {"kind": error.kind})
+                raise task.retry(exc=error, countdown=_delay_s(task.request.retries)) from error
+            measured.end = StepEnd.FAILED
+            log.warning("step failed", extra=extra | {"kind": error.kind})
+            refuse(error, "")
+        except ServiceError as error:
+            measured.end = StepEnd.FAILED
+            log.info("step failed", extra=extra | {"kind": error.kind})
+            refuse(error, "")
+        except Exception as error:  # a bug: the job ends, the worker goes on, the stack is in the log
+            measured.end = StepEnd.BUG
+            request_id = uuid.uuid4().hex
+            log.exception("step failed", extra=extra | {"request_id": request_id})
+            refuse(error, request_id)
 
 
 def _do(step: Callable[[], object]) -> None:

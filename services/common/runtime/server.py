@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.runtime.grpc_status import ErrorInterceptor
+from services.common.runtime.metrics import CallMetrics
 from services.common.runtime.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,9 @@ log = logging.getLogger(__name__)
 def build_server(
     settings: ServiceSettings, services: Sequence[str]
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """A server with the error interceptor, health of each of `services` (full names) and reflection; not yet listening."""
+    """A server with metrics, errors as statuses, health of each of `services` (full names) and reflection; not yet listening."""
     server = grpc.aio.server(
-        interceptors=[ErrorInterceptor()],
+        interceptors=[CallMetrics(), ErrorInterceptor()],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),

@@ -16,6 +16,8 @@ class ServiceSettings(BaseSettings):
 
     listen: str
     """Address to serve gRPC on, host:port."""
+    metrics_listen: str = Field(default="", pattern=r"^$|^\S+:\d+$")
+    """Address to serve metrics on for Prometheus over HTTP, host:port; empty for none."""
     max_message_bytes: int = 64 * 2**20
     """Largest gRPC message taken; a larger one is RESOURCE_EXHAUSTED."""
     max_connection_age_s: float = Field(default=600.0, gt=0)

@@ -67,11 +67,17 @@ class PictureExplanation:
 class Explaining:
     """The use cases that read: predict and explain."""
 
-    def __init__(self, classifier: Classifier, repository: ModelRepository, shadowing: Shadowing) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        repository: ModelRepository,
+        shadowing: Shadowing,
+        segmenting: Segmenting | None = None,
+    ) -> None:
         self._classifier = classifier
         self._repository = repository
         self._shadowing = shadowing
-        self._segmenting = Segmenting()
+        self._segmenting = segmenting or Segmenting()
 
     async def predict(
         self, name: str, version: int, digest: str, pictures: Sequence[np.ndarray], budget: Budget

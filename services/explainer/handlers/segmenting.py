@@ -42,6 +42,11 @@ class Segmenting:
         self._fit_count = 0
         self._fits: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting_count(self) -> int:
+        """Calls whose maps wait for their turn."""
+        return len(self._waiting)
+
     async def segment(self, maps: np.ndarray, options: SegmentationOptions, budget: Budget) -> list[list[Segment]]:
         """`segment_maps` of a call's maps, whose number is bounded by `size_of_share`.
 

@@ -37,6 +37,11 @@ class CircuitBreaker:
         self._retry_at: float | None = None
         self._is_probing = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the neighbour counts as away; until a call to it has succeeded."""
+        return self._retry_at is not None
+
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
         """Around one call.

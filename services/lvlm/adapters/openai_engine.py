@@ -22,6 +22,7 @@ from services.common.runtime.errors import (
     Unavailable,
     WrongState,
 )
+from services.lvlm import metrics
 from services.lvlm.adapters.circuit_breaker import CircuitBreaker, CircuitOpen
 from services.lvlm.ports import Question
 
@@ -64,6 +65,7 @@ class OpenAiEngine:
         )
         self._in_flight = asyncio.Semaphore(limits.max_in_flight)
         self._breaker = CircuitBreaker(_SERVER, limits.breaker_failures, limits.breaker_pause_s)
+        metrics.BREAKER_OPEN.set_function(lambda: self._breaker.is_open)
 
     async def __aenter__(self) -> OpenAiEngine:
         return self
@@ -109,6 +111,7 @@ class OpenAiEngine:
                 if is_last or asyncio.get_running_loop().time() + pause_s >= deadline:
                     raise
                 await asyncio.sleep(pause_s)
+                metrics.RETRIES.inc()
         raise AssertionError("unreachable")
 
     def _backoff_s(self, attempt: int) -> float:
@@ -127,11 +130,13 @@ class OpenAiEngine:
         if response.status_code != httpx.codes.OK:
             raise _refusal(response)
         try:
-            content = response.json()["choices"][0]["message"]["content"]
+            completion = response.json()
+            content = completion["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise BadModelOutput(f"{_SERVER} sent no chat completion") from error
         if not isinstance(content, str):
             raise BadModelOutput(f"{_SERVER} sent an empty message")
+        _count_tokens(completion.get("usage"))
         return content
 
     def _body(self, question: Question) -> dict[str, Any]:
@@ -148,6 +153,14 @@ class OpenAiEngine:
             schema = {"name": "answer", "strict": True, "schema": question.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
+
+
+def _count_tokens(usage: Any) -> None:
+    """Count what the server says that question and answer took; it need not say anything."""
+    for name, direction in (("prompt_tokens", "question"), ("completion_tokens", "answer")):
+        count = usage.get(name) if isinstance(usage, dict) else None
+        if isinstance(count, int) and count > 0:
+            metrics.TOKENS.labels(direction).inc(count)
 
 
 def _refusal(response: httpx.Response) -> ServiceError:

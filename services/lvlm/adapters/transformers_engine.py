@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from services.common.runtime.errors import DeadlineExceeded, Overloaded
+from services.lvlm import metrics
 from services.lvlm.adapters.chat_template import ChatTemplate, TokenCounter
 from services.lvlm.adapters.constraints import Constraints
 from services.lvlm.ports import Question
@@ -159,7 +160,11 @@ class TransformersEngine:
             options["logits_processor"] = [held]
         with torch.inference_mode():
             tokens = self._model.generate(**inputs, max_new_tokens=questions[0].max_new_tokens, **options)
-        return self._processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = tokens[:, inputs["input_ids"].shape[1] :]
+        metrics.BATCH_QUESTIONS.observe(len(questions))
+        metrics.TOKENS.labels("question").inc(int(inputs["attention_mask"].sum()))
+        metrics.TOKENS.labels("answer").inc(int((answers != self._processor.tokenizer.pad_token_id).sum()))
+        return self._processor.batch_decode(answers, skip_special_tokens=True)
 
 
 def count_fitting(token_counts: Sequence[int], limits: BatchLimits) -> int:

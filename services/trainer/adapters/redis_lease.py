@@ -26,6 +26,11 @@ _RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire',
 _RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
 
 
+def lease_key(job_id: str, step: str) -> str:
+    """Where the lease of a job's step lies."""
+    return f"plumbline:lease:{job_id}:{step}"
+
+
 class RedisLease:
     """Leases of one worker; `lease_s` is how long a dead holder blocks the job."""
 
@@ -46,7 +51,7 @@ class RedisLease:
         Unavailable
             When Redis can't be reached.
         """
-        key, token = f"plumbline:lease:{job_id}:{step}", uuid.uuid4().hex
+        key, token = lease_key(job_id, step), uuid.uuid4().hex
         if not _ask(lambda: self._redis.set(key, token, nx=True, px=int(self._lease_s * 1000))):
             raise Conflict(f"job {job_id}: another worker is at the {step} step")
         holding = _Holding(lambda: self._renew(key, token), self._lease_s)
@@ -67,7 +72,7 @@ class RedisLease:
 
     def is_active(self, job_id: str) -> bool:
         """See the port."""
-        leases = (f"plumbline:lease:{job_id}:{step}" for step in STEPS)
+        leases = (lease_key(job_id, step) for step in STEPS)
         return bool(_ask(lambda: self._redis.exists(f"plumbline:active:{job_id}", *leases)))
 
     def claim_recovery(self, job_id: str) -> bool:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from services.common.runtime.errors import BadModelOutput, DeadlineExceeded, Overloaded, Unavailable, WrongState
 from services.lvlm.adapters.circuit_breaker import CircuitOpen
@@ -90,6 +91,11 @@ def server() -> Iterator[Server]:
     opened.close()
 
 
+def read(name: str, **labels: str) -> float:
+    """A number of this process."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
 def engine(server: Server, **limits: float) -> OpenAiEngine:
     chosen = ServerLimits(**({"answer_timeout_s": 10.0, "retry_pause_s": 0.01} | limits))
     return OpenAiEngine(server.base_url, "qwen", "secret", chosen)
@@ -119,10 +125,42 @@ async def test_a_repeated_question_is_sampled_with_another_seed(server: Server):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_busy_or_failing_server_is_asked_again(server: Server, status: int):
-    server.answers = [(status, "later"), (200, GOOD)]
+async def test_a_busy_or_failing_server_is_asked_again_and_that_is_counted(server: Server, status: int):
+    server.answers, before = [(status, "later"), (200, GOOD)], read("plumbline_lvlm_retries_total")
     assert await ask(server)
     assert len(server.asked) == 2
+    assert read("plumbline_lvlm_retries_total") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": 30, "completion_tokens": 4}, (30, 4)),
+        ({"completion_tokens": 4}, (0, 4)),
+        ({"prompt_tokens": -1, "completion_tokens": "many"}, (0, 0)),
+        ("no object", (0, 0)),
+        (None, (0, 0)),
+    ],
+)
+async def test_tokens_are_counted_that_the_server_tells_of(server: Server, usage: object, counted: tuple[int, int]):
+    server.answers = [(200, GOOD | {"usage": usage})]
+    directions = ("question", "answer")
+    before = [read("plumbline_lvlm_tokens_total", direction=direction) for direction in directions]
+    assert await ask(server)
+    after = [read("plumbline_lvlm_tokens_total", direction=direction) for direction in directions]
+    assert tuple(now - then for now, then in zip(after, before, strict=True)) == counted
+
+
+async def test_the_page_tells_that_a_server_is_let_be_until_it_answers_again(server: Server):
+    server.answers = [(503, "down"), (200, GOOD)]
+    async with engine(server, breaker_failures=1, breaker_pause_s=0.1, max_retries=0) as opened:
+        assert read("plumbline_lvlm_breaker_open") == 0
+        with pytest.raises(Unavailable):
+            await opened.answer(Question("What is there?"))
+        assert read("plumbline_lvlm_breaker_open") == 1
+        await asyncio.sleep(0.15)
+        await opened.answer(Question("What is there?"))
+        assert read("plumbline_lvlm_breaker_open") == 0
 
 
 @pytest.mark.parametrize(

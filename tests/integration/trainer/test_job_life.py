@@ -15,12 +15,14 @@ from plumbline.client import Client
 from plumbline.errors import PlumblineError
 from plumbline.stack.processes import free_port
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
-from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE
+from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE, URGENT_QUEUE
 from services.trainer.adapters.celery_queue import CeleryQueue, build_app
+from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
 from services.trainer.domain.job import Job, JobState, Priority
 from tests.integration.trainer.conftest import Trainer
 from tests.integration.trainer.made_job import make_batches, make_waiting_job, write_data_and_model
+from tests.support.metrics_page import MetricsPage
 from tests.support.waiting import wait_for
 from tests.unit.trainer.made_up import make_request
 
@@ -134,6 +136,28 @@ def test_after_redis_was_wiped_a_job_goes_on_as_soon_as_somebody_asks(trainer: T
     assert wait_for(is_trained, TRAINED_S)
     told = RedisProgress(trainer.broker_url).look(job.job_id)
     assert (told.done, told.eta_s) == (told.total, 0.0)
+
+
+def test_the_apis_page_tells_how_jobs_queues_and_leases_stand(trainer: Trainer, client: Client):
+    queued = _file(trainer, Priority.URGENT, 2)
+    ended = trainer.record.advance(*_file(trainer, Priority.NORMAL, 1), JobState.CANCELLED)
+    for job in queued:
+        CeleryQueue(build_app(trainer.broker_url)).send_critique(job)
+    address = f"127.0.0.1:{free_port()}"
+    with RedisLease(trainer.broker_url).hold(queued[0].job_id, "train"):
+        _start_api(trainer, client, metrics_listen=address)
+        page = wait_for(lambda: (read := MetricsPage(address)).sum("plumbline_source_up") == 2 and read, 20)
+    jobs = page.values("plumbline_trainer_jobs", "state")
+    assert jobs.keys() == set(JobState)
+    assert {state: count for state, count in jobs.items() if count} == {"QUEUED": 2, "CANCELLED": 1}
+    oldest = page.values("plumbline_trainer_oldest_job_seconds", "state")
+    assert oldest.keys() == {state for state in JobState if not state.is_final}
+    assert {state for state, age_s in oldest.items() if age_s > 0} == {"QUEUED"}
+    waiting = page.values("plumbline_trainer_queue_messages", "queue")
+    assert (sum(waiting.values()), waiting[URGENT_QUEUE]) == (2, 2)
+    assert page.values("plumbline_trainer_leases", "step") == {"critique": 0, "train": 1}
+    assert page.sum("plumbline_calls_total", method="ListAlignments", code="OK") >= 1
+    assert not any(job.job_id in page.text for job in (*queued, ended))
 
 
 def test_a_job_that_a_worker_holds_is_not_put_back(trainer: Trainer, client: Client):

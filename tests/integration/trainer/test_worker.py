@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from plumbline.stack.processes import free_port
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE, JOBS_QUEUE, SUBMIT_TASK, TRAIN_TASK
 from services.common.vision.model_bundle import load_bundle
 from services.trainer.adapters.job_record import checkpoints_path
@@ -20,6 +21,7 @@ from services.trainer.domain.job import Job, JobState
 from tests.integration.trainer.conftest import ROOT, Trainer
 from tests.integration.trainer.made_job import make_batches, make_waiting_job, write_data_and_model
 from tests.integration.trainer.training_processes import find_trainings, is_running
+from tests.support.metrics_page import MetricsPage
 from tests.support.waiting import wait_for
 
 TRAINED_S = 120.0
@@ -81,12 +83,25 @@ def test_critiques_sent_with_a_plain_redis_client_make_a_challenger(trainer: Tra
     assert _unclaimed(trainer) == []
 
 
-def test_a_job_without_a_spurious_segment_is_rejected(trainer: Trainer, digest: str):
-    trainer.start("worker")
+def test_a_job_without_a_spurious_segment_is_rejected_and_the_workers_page_tells_of_it(trainer: Trainer, digest: str):
+    address = f"127.0.0.1:{free_port()}"
+    trainer.start("worker", worker_metrics_listen=address)
     job = make_waiting_job(trainer, digest)
     _deliver(trainer, job, is_spurious=False)
     last = _wait_for(trainer, job, JobState.REJECTED).events[-1]
     assert "nothing to align" in last.reason
+    step = {"task": TRAIN_TASK, "outcome": "DONE"}
+    page = wait_for(lambda: (read := MetricsPage(address)).sum("plumbline_trainer_steps_total", **step) and read, 20)
+    assert page.values("plumbline_trainer_gate_decisions_total", "decision") == {"ACCEPTED": 0, "REJECTED": 1}
+    assert page.sum("plumbline_trainer_trainings_total", outcome="MEASURED") == 1
+    assert page.sum("plumbline_trainer_training_seconds_sum") > 0
+    taken = sum(len(batch.critiques) for batch in make_batches(trainer, job))
+    assert page.values("plumbline_trainer_critiques_total", "outcome") == {
+        "TAKEN": taken,
+        "ALREADY_THERE": 0,
+        "SET_ASIDE": 0,
+    }
+    assert job.job_id not in page.text
 
 
 def test_rubbish_on_the_queues_stops_nobody(trainer: Trainer, digest: str):

@@ -1,0 +1,38 @@
+"""A `Classifier` around another: times its answers, and counts how large batches are and why some have none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from services.common.runtime.errors import ServiceError
+from services.explainer import metrics
+from services.explainer.ports import Classifier, Inference, Question, ServedVersion
+
+
+class MeteredClassifier:
+    """Answers as `classifier` does."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self.is_ready = classifier.is_ready
+        self.load = classifier.load
+
+    async def infer(
+        self,
+        served: ServedVersion,
+        pixel_values: np.ndarray,
+        timeout_s: float,
+        question: Question | None = None,
+    ) -> Inference:
+        """See the port."""
+        kind = "EXPLAIN" if question else "PREDICT"
+        metrics.INFERENCE_PICTURES.labels(kind).observe(len(pixel_values))
+        try:
+            with metrics.INFERENCE_SECONDS.labels(kind).time():
+                return await self._classifier.infer(served, pixel_values, timeout_s, question)
+        except ServiceError as error:
+            metrics.INFERENCE_FAILURES.labels(error.kind).inc()
+            raise
+        except Exception:
+            metrics.INFERENCE_FAILURES.labels("BUG").inc()
+            raise
