@@ -20,10 +20,10 @@ from plumbline.stack.redis import redis_command
 from plumbline.stack.triton import triton_command
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
-_MMAP_THRESHOLD_BYTES = str(8 * 2**20)
-"""From this size on glibc gives memory back when it is freed. By itself it raises the bound to 32 MiB with the first large picture, and every thread keeps
+_KEPT_BYTES = 8 * 2**20
+"""What is larger glibc gives back when it is freed. By itself it raises the bound to 32 MiB with the first large picture, and every thread keeps
 the largest it has seen. Above what a segmentation takes and frees thousands of times, 6 MiB: with a bound of 1 MiB a map took two and a half times as long."""
-_TRAINING_MMAP_THRESHOLD_BYTES = str(32 * 2**20)
+_KEPT_IN_TRAINING_BYTES = 32 * 2**20
 """The same where nets are trained: what a batch makes comes and goes with every step, which took up to twice as long with a bound of 1 MiB."""
 _OUTWARD_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"}
 """How to reach a language model's server outside; only the LVLM service speaks to one."""
@@ -74,7 +74,7 @@ class StackLayout:
         """All processes, in the order in which they start."""
         for folder in (self.store, self.models, self.data, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        trainer = self._trainer_environment()
+        trainer = self._trainer_environment() | _keep_memory(_KEPT_IN_TRAINING_BYTES)
         return [
             redis_command(self.state, _port(self.redis)),
             triton_command(self.models, self.state, _port(self.triton), free_port()),
@@ -104,17 +104,16 @@ class StackLayout:
             "TRAINER_DATA_ROOT": str(self.data),
             "TRAINER_EXPLAINER_ADDRESS": self.explainer,
             "TRAINER_LVLM_ADDRESS": self.lvlm,
-            "MALLOC_MMAP_THRESHOLD_": _TRAINING_MMAP_THRESHOLD_BYTES,
         }
 
     def _service(self, name: str, arguments: list[str], environment: dict[str, str]) -> Command:
-        environment = {
+        defaults = {
             "PYTHONPATH": str(SOURCE_ROOT),
             "PYTHONUNBUFFERED": "1",
             # Two cores at home: more threads than that only wait for each other.
             "OMP_NUM_THREADS": "2",
-            "MALLOC_MMAP_THRESHOLD_": _MMAP_THRESHOLD_BYTES,
-        } | environment
+        }
+        environment = defaults | _keep_memory(_KEPT_BYTES) | environment
         return Command(
             "-".join([name, *arguments]), [sys.executable, "-P", "-m", f"services.{name}", *arguments], environment
         )
@@ -124,6 +123,11 @@ def _chosen(*prefixes: str) -> dict[str, str]:
     """Settings of a service that the engineer who runs `plumbline up` has set, an engine, a limit or the way to a bucket; the stack's own addresses
     and folders come over them."""
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+def _keep_memory(most_bytes: int) -> dict[str, str]:
+    """glibc's bounds, the second of which it would leave at 128 KiB once the first is set, instead of twice the first."""
+    return {"MALLOC_MMAP_THRESHOLD_": str(most_bytes), "MALLOC_TRIM_THRESHOLD_": str(2 * most_bytes)}
 
 
 def _port(address: str) -> int:
