@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import grpc
 
+from plumbline.certificates import CertificateFiles
+from plumbline.channels import open_channel
 from plumbline.chunks import call_in_parts, in_chunks
 from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError, from_rpc_error
@@ -52,11 +54,18 @@ NamedImage = tuple[str, bytes]
 class Client(AbstractContextManager):
     """Calls to the services at three addresses (host:port). Every call has a deadline and raises `PlumblineError`.
 
-    `caller` is who asks, for the audit log.
+    `caller` is who asks, for the audit log, where there are no `certificates` to prove it. With them calls are made under mutual TLS.
     """
 
-    def __init__(self, explainer: str, lvlm: str, trainer: str, caller: str = "") -> None:
-        self._channels = [_open_channel(address) for address in (explainer, lvlm, trainer)]
+    def __init__(
+        self,
+        explainer: str,
+        lvlm: str,
+        trainer: str,
+        caller: str = "",
+        certificates: CertificateFiles | None = None,
+    ) -> None:
+        self._channels = [_open_channel(address, certificates) for address in (explainer, lvlm, trainer)]
         self._explainer = explainer_rpc.ExplainerServiceStub(self._channels[0])
         self._lvlm = lvlm_rpc.LvlmServiceStub(self._channels[1])
         self._trainer = trainer_rpc.TrainerServiceStub(self._channels[2])
@@ -357,7 +366,7 @@ def explained_images(
     ]
 
 
-def _open_channel(address: str) -> grpc.Channel:
+def _open_channel(address: str, certificates: CertificateFiles | None) -> grpc.Channel:
     options: list[tuple[str, object]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -367,7 +376,7 @@ def _open_channel(address: str) -> grpc.Channel:
     if address.startswith(_LOOPBACK):
         # A proxy that the environment names is for the world outside.
         options.append(("grpc.enable_http_proxy", 0))
-    return grpc.insecure_channel(address, options=options)
+    return open_channel(address, certificates, options)
 
 
 def _version(name: str, version: int) -> vision_pb2.ModelVersion:

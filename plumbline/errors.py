@@ -8,6 +8,11 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+_UNCONNECTED = ("failed to connect", "connections to all backends failing")
+"""What gRPC says of a call that got no connection, to one server or to any of several."""
+_UNTRUSTED = ("Socket closed", "Connection reset", "Tls handshake failed")
+"""What it adds when the server ended the connection while it was being made, and when the client did."""
+
 
 class PlumblineError(Exception):
     """A call that did not work. `field` names what was wrong in the request, when the service said so; `faults` all that was.
@@ -25,7 +30,10 @@ class PlumblineError(Exception):
 def from_rpc_error(error: grpc.RpcError, service: str) -> PlumblineError:
     """`error` of a call to `service`, with the fields at fault read from the status details."""
     code = error.code().name
-    if error.code() == grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or ""):
+    details = error.details() or ""
+    if error.code() == grpc.StatusCode.UNAVAILABLE and any(sign in details for sign in _UNCONNECTED):
+        if any(sign in details for sign in _UNTRUSTED):
+            return PlumblineError(f"the {service} and this client don't take each other's certificates", code)
         return PlumblineError(f"the {service} can't be reached; is the stack up? (plumbline up)", code)
     if error.code() == grpc.StatusCode.CANCELLED:
         # Nobody here cancels a call that somebody waits for: a server that is just ending does so to one that came too late.

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from plumbline.certificates import CertificateFiles
 from plumbline.cli.aligning import align, jobs
 from plumbline.cli.auditing import audit_app
 from plumbline.cli.explaining import explain_folder
@@ -224,6 +225,7 @@ def _evidence(claim: lvlm_pb.Claim) -> str:
 def _wait_for_models(layout: StackLayout) -> None:
     """Until Triton has loaded what was published before; not for ever, for a model may be broken."""
     end = time.monotonic() + MODELS_TIMEOUT_S
-    with Client(layout.explainer, layout.lvlm, layout.trainer) as client:
+    certificates = CertificateFiles.from_environment("PLUMBLINE_")
+    with Client(layout.explainer, layout.lvlm, layout.trainer, certificates=certificates) as client:
         while time.monotonic() < end and not all(served.is_ready for served in client.models()):
             time.sleep(0.2)

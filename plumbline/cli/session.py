@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from plumbline.certificates import CertificateFiles
 from plumbline.client import Client
 from plumbline.errors import PlumblineError
+from plumbline.fresh_files import UnusableFile
 from plumbline.stack.control import find_stack
 from plumbline.stack.layout import StackLayout
 
@@ -42,12 +44,12 @@ class Session:
         return layout
 
     def client(self) -> Client:
-        """A client for the given addresses, those not given taken from the local stack."""
-        if self.explainer and self.lvlm and self.trainer:
-            return Client(self.explainer, self.lvlm, self.trainer, _user())
-        layout = self.stack()
-        addresses = (self.explainer or layout.explainer, self.lvlm or layout.lvlm, self.trainer or layout.trainer)
-        return Client(*addresses, _user())
+        """A client for the given addresses, those not given taken from the local stack; under TLS where the environment names certificates."""
+        addresses = (self.explainer, self.lvlm, self.trainer)
+        if not all(addresses):
+            layout = self.stack()
+            addresses = (self.explainer or layout.explainer, self.lvlm or layout.lvlm, self.trainer or layout.trainer)
+        return Client(*addresses, _user(), CertificateFiles.from_environment("PLUMBLINE_"))
 
 
 def _user() -> str:
@@ -73,6 +75,6 @@ def failures_told() -> Iterator[None]:
         yield
     except typer.Exit:  # a RuntimeError that says nothing
         raise
-    except (PlumblineError, RuntimeError, OSError) as error:
+    except (PlumblineError, UnusableFile, RuntimeError, OSError) as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -18,10 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import filelock
-import grpc
 import psutil
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from plumbline.certificates import CertificateFiles
+from plumbline.health import is_serving
 from plumbline.stack.layout import StackLayout
 from plumbline.stack.processes import Child, start, stop, tail
 
@@ -67,8 +67,9 @@ class Supervisor:
 
     def _wait_ready(self) -> None:
         end = time.monotonic() + READY_TIMEOUT_S
+        certificates = CertificateFiles.from_environment("PLUMBLINE_")
         for address in (self._layout.explainer, self._layout.lvlm, self._layout.trainer):
-            while not self._stop.is_set() and not is_serving(address):
+            while not self._stop.is_set() and not is_serving(address, certificates):
                 self._fail_on_exit()
                 if time.monotonic() > end:
                     raise RuntimeError(f"{address} was not ready in {READY_TIMEOUT_S:.0f} s; see {self._layout.logs}")
@@ -107,17 +108,6 @@ class Supervisor:
         aside = self._layout.state / "stack.partial.json"
         aside.write_text(json.dumps(content, indent=1))
         aside.replace(self._layout.state / "stack.json")
-
-
-def is_serving(address: str) -> bool:
-    """Whether the gRPC server at `address` says that it serves."""
-    # A proxy that the environment names is for the world outside.
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1.0)
-        except grpc.RpcError:
-            return False
-    return answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def main() -> None:

@@ -73,7 +73,12 @@ class _Parts:
             AuditedRecord(store, audit_log),
             audit_log,
             DatasetFolder(settings.data_root),
-            ExplainerClient(settings.explainer_address, settings.explainer_timeout_s, settings.publish_timeout_s),
+            ExplainerClient(
+                settings.explainer_address,
+                settings.explainer_timeout_s,
+                settings.publish_timeout_s,
+                settings.certificates,
+            ),
             RedisProgress(settings.broker_url),
             RedisLease(settings.broker_url, settings.lease_s, active_s=settings.recovery_interval_s),
         )
@@ -121,7 +126,7 @@ def run_worker(settings: TrainerSettings) -> None:
     for chatty in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # they log arguments, and those name pictures
     parts = _Parts.build(settings)
-    lvlm = LvlmClient(settings.lvlm_address, settings.lvlm_timeout_s)
+    lvlm = LvlmClient(settings.lvlm_address, settings.lvlm_timeout_s, settings.certificates)
     tracker = open_tracker(settings.tracking, settings.tracking_location, settings.tracking_timeout_s)
     stopping = threading.Event()
     run = TrainingChild(

@@ -1,6 +1,8 @@
-"""Who calls, for the record: a name, not a proof."""
+"""Who calls: by certificate, which proves it, or by what the client says, which is for the record alone."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import grpc
 
@@ -13,7 +15,14 @@ _CERTIFICATE_NAME = "x509_common_name"
 
 def read_caller(context: grpc.aio.ServicerContext) -> str:
     """The name in the client's certificate; without one the name that the client gives, "" when it gives none."""
-    proven = context.auth_context().get(_CERTIFICATE_NAME, [])
     given = [value for key, value in context.invocation_metadata() or () if key == CALLER_KEY]
-    named = next(iter([*proven, *given]), b"")
-    return short_text(named.decode(errors="replace"))
+    return read_proven_name(context) or _read(given)
+
+
+def read_proven_name(context: grpc.aio.ServicerContext) -> str:
+    """The name in the client's certificate, "" without one."""
+    return _read(context.auth_context().get(_CERTIFICATE_NAME, []))
+
+
+def _read(names: Sequence[bytes]) -> str:
+    return short_text(next(iter(names), b"").decode(errors="replace"))

@@ -4,6 +4,7 @@ ServiceError
 ├── InvalidInput        the caller sent something wrong; names the field, or all fields at fault
 ├── NotFound            no such model, version or job
 ├── AlreadyExists       the key is taken by other content
+├── PermissionDenied    the caller's role is too small
 ├── WrongState          right request, wrong moment
 ├── Conflict            somebody else was first; read again and retry
 ├── Overloaded          too big or too busy
@@ -79,6 +80,10 @@ class NotFound(ServiceError):
 
 class AlreadyExists(ServiceError):
     kind = "ALREADY_EXISTS"
+
+
+class PermissionDenied(ServiceError):
+    kind = "PERMISSION_DENIED"
 
 
 class WrongState(ServiceError):

@@ -13,7 +13,9 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common.runtime.grpc_status import ErrorInterceptor
 from services.common.runtime.metrics import CallMetrics
+from services.common.runtime.roles import role_interceptors
 from services.common.runtime.settings import ServiceSettings
+from services.common.runtime.tls import add_port
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +23,9 @@ log = logging.getLogger(__name__)
 def build_server(
     settings: ServiceSettings, services: Sequence[str]
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """A server with metrics, errors as statuses, health of each of `services` (full names) and reflection; not yet listening."""
+    """A server with metrics, traces, errors as statuses, health of each of `services` (full names) and reflection; not yet listening."""
     server = grpc.aio.server(
-        interceptors=[CallMetrics(), ErrorInterceptor()],
+        interceptors=[CallMetrics(), CallTraces(), ErrorInterceptor(), *role_interceptors(settings)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -49,7 +51,7 @@ async def serve(
     """
     server, health_servicer = build_server(settings, services)
     register(server)
-    if not server.add_insecure_port(settings.listen):
+    if not add_port(server, settings):
         raise OSError(f"listen: cannot bind {settings.listen}")
     await server.start()
     for name in ("", *services):

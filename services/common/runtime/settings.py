@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from plumbline.certificates import CertificateFiles
+from plumbline.fresh_files import UnusableFile
 
 
 class ServiceSettings(BaseSettings):
@@ -26,6 +30,16 @@ class ServiceSettings(BaseSettings):
     drain_s: float = 10.0
     """How long calls in flight may run on after SIGTERM, seconds."""
 
+    tls_certificate: Path | None = None
+    """Certificate (PEM) of this service, with those between it and the authority: shown to callers and to the services that it calls. All four
+    or none; without them there is no TLS and no role."""
+    tls_key: Path | None = None
+    """Key of the certificate (PEM, no password)."""
+    tls_authority: Path | None = None
+    """Certificates (PEM) of who certifies callers and services."""
+    tls_roles: Path | None = None
+    """The names in callers' certificates, by role; see docs/security.md."""
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_variables(cls, values: Any) -> Any:
@@ -39,3 +53,20 @@ class ServiceSettings(BaseSettings):
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         return values
+
+    @model_validator(mode="after")
+    def _ask_for_all_of_tls(self) -> Self:
+        if bool(self.certificates) != bool(self.tls_roles):
+            missing = "tls_certificate" if self.tls_roles else "tls_roles"
+            raise UnusableFile(f"{self.variable(missing)}: not set; TLS needs certificate, key, authority and roles")
+        return self
+
+    @property
+    def certificates(self) -> CertificateFiles | None:
+        """The files of TLS, None where it is off."""
+        prefix = self.variable("tls_")
+        return CertificateFiles.choose(self.tls_certificate, self.tls_key, self.tls_authority, prefix)
+
+    def variable(self, field: str) -> str:
+        """The environment variable that sets `field`."""
+        return f"{self.model_config.get('env_prefix', '')}{field}".upper()

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import grpc
 
+from plumbline import channels
+from plumbline.certificates import CertificateFiles
 from services.common.runtime.errors import DeadlineExceeded, Overloaded, Unavailable
 from services.common.runtime.grpc_status import from_rpc_error
 
@@ -17,11 +19,12 @@ class TookTooLong(Unavailable):
     """A neighbour did not answer in time. Worth another try, with less at once where that is possible."""
 
 
-def open_channel(address: str) -> grpc.Channel:
+def open_channel(address: str, certificates: CertificateFiles | None) -> grpc.Channel:
     """A channel that takes messages as large as our servers send, and looks for a lost server every second."""
-    return grpc.insecure_channel(
+    return channels.open_channel(
         address,
-        options=[
+        certificates,
+        [
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_reconnect_backoff_ms", 1000),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 
+from plumbline.certificates import CertificateFiles
 from plumbline.chunks import call_in_parts, in_chunks
 from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
@@ -29,8 +30,14 @@ _Picture = tuple[Sample, vision_pb2.Image]
 class ExplainerClient:
     """Speaks to one explainer; every call has a deadline."""
 
-    def __init__(self, address: str, timeout_s: float, publish_timeout_s: float) -> None:
-        self._stub = rpc.ExplainerServiceStub(open_channel(address))
+    def __init__(
+        self,
+        address: str,
+        timeout_s: float,
+        publish_timeout_s: float,
+        certificates: CertificateFiles | None = None,
+    ) -> None:
+        self._stub = rpc.ExplainerServiceStub(open_channel(address, certificates))
         self._timeout_s = timeout_s
         self._publish_timeout_s = publish_timeout_s
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plumbline.certificates import CertificateFiles
 from plumbline.chunks import call_in_parts, in_chunks
 from plumbline.common.v1 import vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
@@ -19,8 +20,8 @@ from services.trainer.ports import ExplainedSample, ModelAnswer
 class LvlmClient:
     """Speaks to one LVLM service; every call has a deadline."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
-        self._stub = rpc.LvlmServiceStub(open_channel(address))
+    def __init__(self, address: str, timeout_s: float, certificates: CertificateFiles | None = None) -> None:
+        self._stub = rpc.LvlmServiceStub(open_channel(address, certificates))
         self._timeout_s = timeout_s
 
     def translate(
