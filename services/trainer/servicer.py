@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
-from services.common.runtime.callers import read_caller
+from services.common.runtime.callers import read_caller, read_proven_name
 from services.trainer.critique_messages import (
     read_batch,
     read_decisions,
@@ -51,7 +52,10 @@ class TrainerServicer(rpc.TrainerServiceServicer):
     async def SubmitAlignment(
         self, request: pb.SubmitAlignmentRequest, context: grpc.aio.ServicerContext
     ) -> pb.SubmitAlignmentResponse:
-        job = await asyncio.to_thread(lambda: self._submitting.submit(read_submission(request)))
+        submitter = read_proven_name(context, request.submitter)
+        job = await asyncio.to_thread(
+            lambda: self._submitting.submit(replace(read_submission(request), submitter=submitter))
+        )
         return pb.SubmitAlignmentResponse(alignment=await self._look(job.job_id))
 
     async def GetAlignment(
@@ -110,15 +114,17 @@ class TrainerServicer(rpc.TrainerServiceServicer):
     async def ReviewCritiques(
         self, request: pb.ReviewCritiquesRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReviewCritiquesResponse:
+        reviewer = read_proven_name(context, request.reviewer)
         counts = await asyncio.to_thread(
-            lambda: self._reviewing.review(request.job_id, request.reviewer, read_decisions(request.decisions))
+            lambda: self._reviewing.review(request.job_id, reviewer, read_decisions(request.decisions))
         )
         return pb.ReviewCritiquesResponse(decided_count=counts.decided, open_count=counts.undecided)
 
     async def FinishReview(
         self, request: pb.FinishReviewRequest, context: grpc.aio.ServicerContext
     ) -> pb.FinishReviewResponse:
-        await asyncio.to_thread(self._reviewing.finish, request.job_id, request.reviewer, request.accept_rest)
+        reviewer = read_proven_name(context, request.reviewer)
+        await asyncio.to_thread(self._reviewing.finish, request.job_id, reviewer, request.accept_rest)
         return pb.FinishReviewResponse(alignment=await self._look(request.job_id))
 
     async def CancelAlignment(

@@ -50,7 +50,7 @@ class TrainerSettings(ServiceSettings):
     """How long a worker that died blocks its job, seconds."""
     max_open_jobs_per_submitter: int = Field(default=0, ge=0)
     """Jobs of one submitter that may be open at once; 0 sets no limit. API and workers file jobs, so both need it. It keeps order among people of
-    good will: who submits is believed as it comes."""
+    good will: without TLS who submits is believed as it comes."""
     tracking: Literal["none", "tensorboard", "mlflow"] = "none"
     """Where workers show the numbers of trainings as curves; other than none needs pip install 'plumbline[tracking]'."""
     tracking_location: str = ""

@@ -1,11 +1,11 @@
-"""A server as the services build it, with every method of every proto, each of which answers nothing at once."""
+"""A server as the services build it, by default with every method of every proto, each of which answers nothing at once."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from services.common.runtime.settings import ServiceSettings
 from services.common.runtime.tls import add_port
 
 _PATIENCE_S = 10.0
+Register = Callable[[grpc.aio.Server], None]
 
 
 class GuardedSettings(ServiceSettings):
@@ -45,8 +46,8 @@ def every_service() -> list[ServiceDescriptor]:
 
 
 @contextmanager
-def serving(settings: ServiceSettings) -> Iterator[str]:
-    """The address of such a server, which runs in a thread of its own."""
+def serving(settings: ServiceSettings, register: Register | None = None) -> Iterator[str]:
+    """The address of such a server, which runs in a thread of its own; `register` adds other servicers instead."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -55,7 +56,7 @@ def serving(settings: ServiceSettings) -> Iterator[str]:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(_PATIENCE_S)
 
     try:
-        server, address = run(_start(settings))
+        server, address = run(_start(settings, register or _register_every_method))
         try:
             yield address
         finally:
@@ -66,13 +67,17 @@ def serving(settings: ServiceSettings) -> Iterator[str]:
         loop.close()
 
 
-async def _start(settings: ServiceSettings) -> tuple[grpc.aio.Server, str]:
+async def _start(settings: ServiceSettings, register: Register) -> tuple[grpc.aio.Server, str]:
     server, health = build_server(settings, [])
     await health.set("", health_pb2.HealthCheckResponse.SERVING)
-    server.add_generic_rpc_handlers([_handlers(service) for service in every_service()])
+    register(server)
     address = f"127.0.0.1:{add_port(server, settings)}"
     await server.start()
     return server, address
+
+
+def _register_every_method(server: grpc.aio.Server) -> None:
+    server.add_generic_rpc_handlers([_handlers(service) for service in every_service()])
 
 
 def _handlers(service: ServiceDescriptor) -> grpc.GenericRpcHandler:

@@ -16,12 +16,12 @@ _CERTIFICATE_NAME = "x509_common_name"
 def read_caller(context: grpc.aio.ServicerContext) -> str:
     """The name in the client's certificate; without one the name that the client gives, "" when it gives none."""
     given = [value for key, value in context.invocation_metadata() or () if key == CALLER_KEY]
-    return read_proven_name(context) or _read(given)
+    return read_proven_name(context, _read(given))
 
 
-def read_proven_name(context: grpc.aio.ServicerContext) -> str:
-    """The name in the client's certificate, "" without one."""
-    return _read(context.auth_context().get(_CERTIFICATE_NAME, []))
+def read_proven_name(context: grpc.aio.ServicerContext, claimed: str = "") -> str:
+    """The name in the client's certificate; without one the name `claimed`."""
+    return _read(context.auth_context().get(_CERTIFICATE_NAME, [])) or claimed
 
 
 def _read(names: Sequence[bytes]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from google.protobuf.message import Message
@@ -22,6 +23,8 @@ from tests.unit.trainer.fakes import LastProgress
 from tests.unit.trainer.review_stage import ReviewStage
 
 MANY = 1000
+PLAIN = SimpleNamespace(auth_context=dict)
+"""The context of a call without TLS."""
 
 
 @pytest.fixture
@@ -61,11 +64,11 @@ async def test_others_are_answered_while_a_request_is_read(
     order: list[str] = []
     asyncio.get_running_loop().call_soon(order.append, "another")
     with pytest.raises(InvalidInput) as caught:
-        await getattr(servicer, method)(request_message, None)
+        await getattr(servicer, method)(request_message, PLAIN)
     order.append("refused")
     assert (caught.value.field, order) == (field, ["another", "refused"])
 
 
 async def test_a_text_that_no_batch_is_as_long_as_is_not_read(servicer: TrainerServicer):
     with pytest.raises(InvalidInput, match="batch_json: 1048577 characters; at most 1048576 are read"):
-        await servicer.PushCritiques(pb.PushCritiquesRequest(batch_json="[" + " " * 2**20), None)
+        await servicer.PushCritiques(pb.PushCritiquesRequest(batch_json="[" + " " * 2**20), PLAIN)
