@@ -1,0 +1,89 @@
+"""With the component every gRPC port asks for certificates, and who calls one has its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+import kubernetes_validate
+import pytest
+
+from tests.support.manifests import K8S, Object, render, violations
+from tests.unit.deploy.test_manifests import KUBERNETES_VERSION, SETTINGS
+
+OVERLAY = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: plumbline
+resources: [{overlay}]
+components: [{component}]
+configMapGenerator:
+  - {{name: plumbline-roles, files: [roles.yaml], options: {{disableNameSuffixHash: true}}}}
+"""
+DEPLOYMENTS = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """The local overlay with the component, and the roles that it asks for."""
+    # Kustomize refuses absolute paths, and relative ones by way of a link.
+    folder = Path(os.path.realpath(tmp_path_factory.mktemp("secured")))
+    places = {"overlay": K8S / "overlays" / "local-cpu", "component": K8S / "components" / "tls"}
+    content = OVERLAY.format(**{name: os.path.relpath(place, folder) for name, place in places.items()})
+    (folder / "kustomization.yaml").write_text(content)
+    (folder / "roles.yaml").write_text("publisher: [trainer]")
+    return render(folder)
+
+
+def _pod(objects: list[Object], deployment: str) -> Object:
+    found = next(each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Deployment", deployment))
+    return found["spec"]["template"]["spec"]
+
+
+def _settings(objects: list[Object], service: str) -> dict[str, str]:
+    return next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_every_file_that_the_settings_name_is_mounted(secured, deployment):
+    pod, service = _pod(secured, deployment), DEPLOYMENTS[deployment]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in pod["containers"][0]["volumeMounts"]}
+    named = {
+        name: PurePosixPath(value)
+        for name, value in _settings(secured, service).items()
+        if f"{service.upper()}_TLS_" in name
+    }
+    assert len(named) == 4
+    roles = named.pop(f"{service.upper()}_TLS_ROLES")
+    assert mounted[str(roles.parent)]["configMap"]["name"] == "plumbline-roles"
+    assert {mounted[str(path.parent)]["secret"]["secretName"] for path in named.values()} == {f"{service}-tls"}
+    assert {path.name for path in named.values()} == {"tls.crt", "tls.key", "ca.crt"}
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_settings_load_with_tls_on(secured, service, monkeypatch):
+    for name, value in _settings(secured, service).items():
+        monkeypatch.setenv(name, value)
+    assert SETTINGS[service]().certificates is not None
+
+
+def test_secrets_and_roles_have_no_default(secured):
+    assert not [each for each in secured if each["kind"] == "Secret"]
+    assert not list((K8S / "components" / "tls").glob("roles*"))
+
+
+@pytest.mark.parametrize("deployment", ["explainer", "lvlm", "trainer-api"])
+def test_probes_come_with_the_services_own_certificate(secured, deployment):
+    container, prefix = _pod(secured, deployment)["containers"][0], f"{DEPLOYMENTS[deployment].upper()}_TLS_"
+    port = container["ports"][0]["containerPort"]
+    expected = {"command": ["python", "-m", "plumbline.health", f"localhost:{port}", prefix]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["exec"] == expected
+        assert "grpc" not in container[probe]
+
+
+def test_what_is_secured_keeps_the_policy_and_is_valid(secured):
+    assert violations(secured) == []
+    for each in secured:
+        kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
