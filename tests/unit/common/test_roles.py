@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.support.certificates import Authority
 from tests.support.guarded_server import GuardedSettings, every_service, guarded_settings, serving
 
 DEADLINE_S = 5.0
+SECURITY = Path(__file__).resolve().parents[3] / "docs" / "security.md"
 METHODS = {f"/{service.full_name}/{method.name}": method for service in every_service() for method in service.methods}
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 PUBLISH = "/plumbline.explainer.v1.ExplainerService/PublishModel"
@@ -81,6 +83,13 @@ def test_every_method_of_every_service_has_a_least_role_and_no_other_has():
 def test_what_changes_the_served_model_takes_a_publisher():
     changing = {"PublishModel", "ImportModel", "RollBackModel", "SetShadow"}
     assert {name.rpartition("/")[2] for name, role in LEAST_ROLES.items() if role is Role.PUBLISHER} == changing
+
+
+def test_the_documentation_tells_every_methods_role():
+    rows = [line.split("|") for line in SECURITY.read_text().splitlines() if line.startswith("|")]
+    told = {method: row[1].strip() for row in rows for method in re.findall(r"`(\w+)`", row[2])}
+    methods = {name.rpartition("/")[2]: role.name.lower() for name, role in LEAST_ROLES.items() if name != REFLECTION}
+    assert told.items() >= methods.items()
 
 
 @pytest.mark.parametrize("name", [*NAMES, "nobody"])
