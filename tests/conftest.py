@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from PIL import Image
 from plumbline.client import Client
 from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import StackLayout
+from tests.support.otlp_receiver import OtlpReceiver, receive_traces
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,20 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackLayout]:
+def traces() -> Iterator[OtlpReceiver]:
+    """Where the stack sends its traces."""
+    with receive_traces() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, traces: OtlpReceiver) -> Iterator[StackLayout]:
     """Real Redis, Triton, explainer, LVLM service, trainer and worker."""
-    with tied_stack(tmp_path_factory.mktemp("stack")) as layout:
+    with contextlib.ExitStack() as running:
+        with pytest.MonkeyPatch.context() as environment:
+            for service in ("EXPLAINER", "LVLM", "TRAINER"):
+                environment.setenv(f"{service}_OTLP_ENDPOINT", traces.endpoint)
+            layout = running.enter_context(tied_stack(tmp_path_factory.mktemp("stack")))
         yield layout
 
 

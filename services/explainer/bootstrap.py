@@ -13,6 +13,7 @@ from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.metrics import serve_metrics
 from services.common.runtime.open_store import open_store
 from services.common.runtime.server import serve
+from services.common.runtime.traces import export_traces
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer import metrics
 from services.explainer.adapters.metered_classifier import MeteredClassifier
@@ -74,8 +75,9 @@ async def run(settings: ExplainerSettings) -> None:
         asyncio.create_task(shadowing.keep_comparing()),
     ]
     try:
-        async with serve_metrics(settings.metrics_listen, {"models": ModelGauges(classifier, repository).look}):
-            await serve(settings, [SERVICE], register)
+        with export_traces("explainer", settings.otlp_endpoint):
+            async with serve_metrics(settings.metrics_listen, {"models": ModelGauges(classifier, repository).look}):
+                await serve(settings, [SERVICE], register)
     finally:
         try:
             for keeper in keepers:

@@ -15,6 +15,7 @@ import transformers
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common.runtime.metrics import serve_page
 from services.common.runtime.server import serve
+from services.common.runtime.traces import export_traces
 from services.common.vision.preprocessing import ImageLimits
 from services.lvlm.adapters.bounded_engine import BoundedEngine
 from services.lvlm.adapters.celery_sink import CelerySink
@@ -48,7 +49,7 @@ async def run(settings: LvlmSettings) -> None:
         def register(server: grpc.aio.Server) -> None:
             rpc.add_LvlmServiceServicer_to_server(servicer, server)
 
-        with serve_page(settings.metrics_listen):
+        with export_traces("lvlm", settings.otlp_endpoint), serve_page(settings.metrics_listen):
             await serve(settings, [SERVICE], register)
 
 

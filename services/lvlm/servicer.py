@@ -14,6 +14,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.runtime.errors import InvalidInput
+from services.common.runtime.traces import name_job
 from services.common.vision.phrases import check_phrases
 from services.common.vision.preprocessing import ImageLimits, check_request_pixels, decode_image
 from services.lvlm import metrics
@@ -57,6 +58,8 @@ class LvlmServicer(rpc.LvlmServiceServicer):
     async def TranslateSpecification(
         self, request: pb.TranslateSpecificationRequest, context: grpc.aio.ServicerContext
     ) -> pb.TranslateSpecificationResponse:
+        if request.job_id:
+            name_job(request.job_id)
         specification = wire.specification_from_proto(request.specification)
         _check_digest(request.model)
         mask_source, rules = wire.mask_source_from_proto(request.mask_source), wire.rules_from_proto(request.rules)

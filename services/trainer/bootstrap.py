@@ -21,6 +21,7 @@ from services.common.runtime.metrics import serve_metrics, serve_page
 from services.common.runtime.open_store import open_store
 from services.common.runtime.queues import WORKER_QUEUES
 from services.common.runtime.server import serve
+from services.common.runtime.traces import export_traces
 from services.trainer.adapters.audited_record import AuditedRecord
 from services.trainer.adapters.celery_queue import CeleryQueue, build_app
 from services.trainer.adapters.dataset_folder import DatasetFolder
@@ -112,8 +113,9 @@ async def run_api(settings: TrainerSettings) -> None:
 
     jobs, broker = JobGauges(parts.record), BrokerGauges(settings.broker_url)
     sources = {"jobs": lambda: asyncio.to_thread(jobs.look), "broker": lambda: asyncio.to_thread(broker.look)}
-    async with serve_metrics(settings.metrics_listen, sources):
-        await serve(settings, [SERVICE, AUDIT_SERVICE], register)
+    with export_traces("trainer-api", settings.otlp_endpoint):
+        async with serve_metrics(settings.metrics_listen, sources):
+            await serve(settings, [SERVICE, AUDIT_SERVICE], register)
 
 
 def run_worker(settings: TrainerSettings) -> None:
@@ -160,7 +162,7 @@ def run_worker(settings: TrainerSettings) -> None:
         target=_recover_for_ever, args=(recovering, parts.record, quiet), daemon=True, name="recovery"
     ).start()
     try:
-        with serve_page(settings.worker_metrics_listen):
+        with export_traces("trainer-worker", settings.otlp_endpoint), serve_page(settings.worker_metrics_listen):
             parts.app.worker_main(
                 [
                     "worker",

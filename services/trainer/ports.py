@@ -179,6 +179,10 @@ class Record(Protocol):
         """Whether the model's bundle is there to be fine-tuned."""
 
 
+TRACE = "trace.json"
+"""The job's object with the W3C headers of the span in which it was filed, where traces are kept: its steps go on below that, whoever sent them on."""
+
+
 class JobFiles(Protocol):
     """What belongs to a job besides its state; immutable too."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import uuid
@@ -9,15 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 import celery
+from opentelemetry.trace import SpanKind
 
 from services.common.runtime.errors import Conflict, Overloaded, ServiceError, Unavailable
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUE_TASK, SUBMIT_TASK, TRAIN_TASK
+from services.common.runtime.traces import span
 from services.trainer.handlers.consuming import Consuming
 from services.trainer.handlers.critiquing import Critiquing
 from services.trainer.handlers.submitting import Submission, Submitting
 from services.trainer.handlers.training import Training, fail, tell
 from services.trainer.metrics import StepEnd, measure_step
-from services.trainer.ports import Archive, WorkerStopping
+from services.trainer.ports import TRACE, Archive, WorkerStopping
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +89,8 @@ def _run(
     """Run a step; when it can't be done, `refuse` it, which by default ends the job."""
     refuse = refuse or (lambda error, request_id: fail(steps.archive, job_id, error, request_id))
     extra = {"task": task.name, "job_id": job_id}
-    with measure_step(task.name) as measured:
+    parent = _find_trace(steps.archive, job_id)
+    with measure_step(task.name) as measured, span(task.name, job_id=job_id, parent=parent, kind=SpanKind.CONSUMER):
         try:
             _do(step)
         except WorkerStopping:
@@ -114,6 +118,14 @@ def _run(
             request_id = uuid.uuid4().hex
             log.exception("step failed", extra=extra | {"request_id": request_id})
             refuse(error, request_id)
+
+
+def _find_trace(archive: Archive, job_id: str) -> dict[str, str] | None:
+    """The trace that the job was filed in; None where there is none, none that can be read, or no such job."""
+    with contextlib.suppress(ServiceError, OSError, ValueError):
+        kept = archive.read(job_id, TRACE)
+        return kept if isinstance(kept, dict) and all(isinstance(value, str) for value in kept.values()) else None
+    return None
 
 
 def _do(step: Callable[[], object]) -> None:

@@ -11,9 +11,17 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.replay import replay_job
 from plumbline.trainer.v1 import trainer_service_pb2 as pb
-from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE, JOBS_QUEUE, SUBMIT_TASK
+from services.common.runtime.queues import (
+    CONSUME_CRITIQUES_TASK,
+    CRITIQUE_TASK,
+    CRITIQUES_QUEUE,
+    JOBS_QUEUE,
+    SUBMIT_TASK,
+    TRAIN_TASK,
+)
 from tests.support.waiting import wait_for
 
+TRAINER = pb.DESCRIPTOR.services_by_name["TrainerService"].full_name
 RULE = {"class_name": "all", "should_matter": "the strokes of the digit", "should_not_matter": "the grey square"}
 
 TYPED = [
@@ -140,27 +148,90 @@ def outside(stack):
         yield app
 
 
-def test_job_submitted_through_the_queue_runs_in_the_way_and_by_the_rules_that_it_names(served, outside):
+@pytest.fixture(scope="module")
+def queued(served, stack):
+    """A job that came through the queue, with criteria that any training meets, at its end."""
+    criteria = {
+        "max_accuracy_drop": 1,
+        "max_class_accuracy_drop": 1,
+        "min_swap_accuracy_gain": 0,
+        "max_flip_rate_rise": 1,
+    }
     content = {
         "idempotency_key": "from-the-queue",
         "model": {"name": "digits"},
         "dataset_path": "decoy",
         "specification": specification(RULE),
-        "options": {"images_per_class": 1, "epochs": 1},
+        "options": {"images_per_class": 1, "epochs": 1, "criteria": criteria},
         "mask_source": "MASK_SOURCE_AGREED",
         "rules": TYPED,
     }
     before = {job.job_id for job in served.client.jobs()}
-    outside.send_task(SUBMIT_TASK, kwargs={"request": content}, queue=JOBS_QUEUE)
+    with celery.Celery(broker=stack.broker_url, set_as_current=False) as app:
+        app.send_task(SUBMIT_TASK, kwargs={"request": content}, queue=JOBS_QUEUE)
     job = wait_for(lambda: next((j for j in served.client.jobs() if j.job_id not in before), None), 30)
-    last = list(served.client.watch(job.job_id, 240))[-1]
-    assert last.state in (pb.JOB_STATE_PUBLISHED, pb.JOB_STATE_REJECTED), last.reason
-    assert last.rules == [vision_pb2.TypedRule(**rule) for rule in TYPED]
-    judged = [image.critique for image in served.client.critiques(job.job_id) if not image.critique.failure]
+    return list(served.client.watch(job.job_id, 240))[-1]
+
+
+def test_job_submitted_through_the_queue_runs_in_the_way_and_by_the_rules_that_it_names(served, queued):
+    assert queued.state == pb.JOB_STATE_PUBLISHED, queued.reason
+    assert queued.rules == [vision_pb2.TypedRule(**rule) for rule in TYPED]
+    judged = [image.critique for image in served.client.critiques(queued.job_id) if not image.critique.failure]
     verdicts = [verdict for critique in judged for verdict in critique.verdicts]
     assert verdicts
     assert all(verdict.judged_verdict and verdict.grounded_verdict for verdict in verdicts)
-    assert replay_job(served.client, job.job_id).broken == ()
+    assert replay_job(served.client, queued.job_id).broken == ()
+
+
+def test_one_trace_leads_from_a_jobs_submission_to_its_published_version(queued, traces):
+    job = {"plumbline.job_id": queued.job_id}
+    root = wait_for(lambda: traces.find(SUBMIT_TASK, **job), 20)
+    explainer, lvlm = "plumbline.explainer.v1.ExplainerService", "plumbline.lvlm.v1.LvlmService"
+    way = [
+        ("trainer-worker", SUBMIT_TASK),
+        ("explainer", f"{explainer}/ListModels"),
+        ("trainer-worker", CRITIQUE_TASK),
+        ("explainer", f"{explainer}/Predict"),
+        ("explainer", f"{explainer}/Explain"),
+        ("explainer", "triton/infer"),
+        ("lvlm", f"{lvlm}/TranslateSpecification"),
+        ("lvlm", "lvlm/answer"),
+        ("trainer-worker", CONSUME_CRITIQUES_TASK),
+        ("trainer-worker", TRAIN_TASK),
+        ("trainer-worker", "training"),
+        ("explainer", f"{explainer}/PublishModel"),
+    ]
+
+    def look() -> bool:
+        return {step for step in way} <= {(span.service, span.name) for span in traces.of_trace(root.trace)}
+
+    wait_for(look, 20)
+    spans = traces.of_trace(root.trace)
+    assert root.parent == b""
+    assert {span.parent for span in spans} <= {span.id for span in spans} | {b""}
+    assert sum(span.parent == b"" for span in spans) == 1
+    for service, name in way:
+        first = next(span for span in spans if (span.service, span.name) == (service, name))
+        is_step = service == "trainer-worker" or name.endswith("TranslateSpecification")
+        assert first.attributes.get("plumbline.job_id") == (queued.job_id if is_step else None)
+
+
+def test_a_submission_by_call_begins_the_trace_in_which_its_steps_run(served, traces):
+    job = served.client.submit(request(idempotency_key="traced"))
+    about = {"plumbline.job_id": job.job_id}
+    served.client.cancel(job.job_id, "test")  # its step is the shorter for it
+    filed = wait_for(lambda: traces.find(f"{TRAINER}/SubmitAlignment", **about), 20)
+    step = wait_for(lambda: traces.find(CRITIQUE_TASK, **about), 60)
+    assert (step.trace, step.parent) == (filed.trace, filed.id)
+
+
+def test_spans_hold_no_word_that_was_sent_and_no_picture_name(queued, traces):
+    wait_for(lambda: traces.find(SUBMIT_TASK, **{"plumbline.job_id": queued.job_id}), 20)
+    told = {str(value) for span in traces.spans for value in (span.name, *span.attributes.values())}
+    assert not [text for text in told if any(word in text for word in ("square", "stroke", ".png", "decoy"))]
+    assert [span for span in traces.spans if span.event_count] == []
+    keys = {key for span in traces.spans for key in span.attributes}
+    assert keys == {"plumbline.job_id", "rpc.grpc.status_code", "question", "pictures", "attempt"}
 
 
 def test_refused_submission_from_the_queue_is_kept_with_the_reason(served, outside):

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
 
 import grpc
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
+
+from services.common.runtime.around_calls import AroundCalls, End
 
 log = logging.getLogger(__name__)
 
@@ -32,76 +33,18 @@ SOURCE_UP = Gauge(
 LOOK_INTERVAL_S = 15.0
 """How old a number may be that is looked up and not counted as it comes, seconds. Prometheus asks about as often."""
 _LOOK_TIMEOUT_S = 60.0
-_OURS = "/plumbline."
 
 Look = Callable[[], Awaitable[None]]
 
 
-class CallMetrics(grpc.aio.ServerInterceptor):
-    """Counts and times the calls of our own services. The outermost interceptor, so that it sees what the others refuse."""
+class CallMetrics(AroundCalls):
+    """Counts and times calls."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        handler = await continuation(details)
-        # A method that nobody has would be a label of the caller's choice, and probes would outnumber all that matters.
-        if handler is None or not details.method.startswith(_OURS):
-            return handler
-        labels = details.method.removeprefix("/").split("/")
-        measure = _measure_stream if handler.response_streaming else _measure_unary
-        behaviour, make_handler = {
-            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
-            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
-            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
-            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
-        }[handler.request_streaming, handler.response_streaming]
-        return make_handler(measure(behaviour, labels), handler.request_deserializer, handler.response_serializer)
-
-
-# A call's end keeps the frames that it went through, see `grpc_status`: neither request nor response may stay in ours.
-
-
-def _measure_unary(behaviour: Callable[..., Awaitable[Any]], labels: list[str]) -> Callable[..., Awaitable[Any]]:
-    async def measured(received: Any, context: grpc.aio.ServicerContext) -> Any:
-        answering = behaviour(received, context)
-        del received
-        with _measuring(labels, context):
-            return await answering
-
-    return measured
-
-
-def _measure_stream(
-    behaviour: Callable[..., AsyncIterator[Any]], labels: list[str]
-) -> Callable[..., AsyncIterator[Any]]:
-    async def measured(received: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        responses = behaviour(received, context)
-        del received
-        with _measuring(labels, context):
-            async for response in responses:
-                yield response
-                del response
-
-    return measured
-
-
-@contextlib.contextmanager
-def _measuring(labels: list[str], context: grpc.aio.ServicerContext) -> Iterator[None]:
-    code = grpc.StatusCode.OK
-    with CALLS_IN_FLIGHT.labels(*labels).track_inprogress(), CALL_SECONDS.labels(*labels).time():
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            is_late = context.time_remaining() is not None and context.time_remaining() <= 0
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
-            raise
-        except BaseException:
-            code = grpc.StatusCode.UNKNOWN
-            raise
-        finally:
-            CALLS.labels(*labels, (context.code() or code).name).inc()
+    def begin(self, service: str, method: str, context: grpc.aio.ServicerContext, stack: contextlib.ExitStack) -> End:
+        """See the base."""
+        stack.enter_context(CALLS_IN_FLIGHT.labels(service, method).track_inprogress())
+        stack.enter_context(CALL_SECONDS.labels(service, method).time())
+        return lambda code: CALLS.labels(service, method, code.name).inc()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from services.common.runtime.metrics import CallMetrics
 from services.common.runtime.roles import role_interceptors
 from services.common.runtime.settings import ServiceSettings
 from services.common.runtime.tls import add_port
+from services.common.runtime.traces import CallTraces
 
 log = logging.getLogger(__name__)
 

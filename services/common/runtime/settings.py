@@ -22,6 +22,8 @@ class ServiceSettings(BaseSettings):
     """Address to serve gRPC on, host:port."""
     metrics_listen: str = Field(default="", pattern=r"^$|^\S+:\d+$")
     """Address to serve metrics on for Prometheus over HTTP, host:port; empty for none."""
+    otlp_endpoint: str = Field(default="", pattern=r"^$|^https?://\S+$")
+    """Where traces are sent, http://host:port (https:// for TLS) of an OpenTelemetry receiver over gRPC; empty for nowhere."""
     max_message_bytes: int = 64 * 2**20
     """Largest gRPC message taken; a larger one is RESOURCE_EXHAUSTED."""
     max_connection_age_s: float = Field(default=600.0, gt=0)

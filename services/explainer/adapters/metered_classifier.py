@@ -1,10 +1,12 @@
-"""A `Classifier` around another: times its answers, and counts how large batches are and why some have none."""
+"""A `Classifier` around another: times and traces its answers, and counts how large batches are and why some have none."""
 
 from __future__ import annotations
 
 import numpy as np
+from opentelemetry.trace import SpanKind
 
 from services.common.runtime.errors import ServiceError
+from services.common.runtime.traces import span
 from services.explainer import metrics
 from services.explainer.ports import Classifier, Inference, Question, ServedVersion
 
@@ -28,7 +30,8 @@ class MeteredClassifier:
         kind = "EXPLAIN" if question else "PREDICT"
         metrics.INFERENCE_PICTURES.labels(kind).observe(len(pixel_values))
         try:
-            with metrics.INFERENCE_SECONDS.labels(kind).time():
+            traced = span("triton/infer", kind=SpanKind.CLIENT, question=kind, pictures=len(pixel_values))
+            with metrics.INFERENCE_SECONDS.labels(kind).time(), traced:
                 return await self._classifier.infer(served, pixel_values, timeout_s, question)
         except ServiceError as error:
             metrics.INFERENCE_FAILURES.labels(error.kind).inc()

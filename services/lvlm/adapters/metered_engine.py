@@ -1,10 +1,11 @@
-"""An `Engine` around another: counts what became of questions, and times them."""
+"""An `Engine` around another: counts what became of questions, times them and traces them."""
 
 from __future__ import annotations
 
 import asyncio
 
 from services.common.runtime.errors import ServiceError
+from services.common.runtime.traces import span
 from services.lvlm import metrics
 from services.lvlm.ports import Engine, Question
 
@@ -22,7 +23,8 @@ class MeteredEngine:
         outcome = "BUG"
         with metrics.QUESTIONS_OPEN.track_inprogress(), metrics.ANSWER_SECONDS.time():
             try:
-                answer = await self._engine.answer(question)
+                with span("lvlm/answer", attempt=question.attempt):
+                    answer = await self._engine.answer(question)
                 outcome = "ANSWERED"
                 return answer
             except asyncio.CancelledError:

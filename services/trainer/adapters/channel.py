@@ -11,6 +11,7 @@ from plumbline import channels
 from plumbline.certificates import CertificateFiles
 from services.common.runtime.errors import DeadlineExceeded, Overloaded, Unavailable
 from services.common.runtime.grpc_status import from_rpc_error
+from services.common.runtime.traces import TracedCalls
 
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
@@ -20,8 +21,8 @@ class TookTooLong(Unavailable):
 
 
 def open_channel(address: str, certificates: CertificateFiles | None) -> grpc.Channel:
-    """A channel that takes messages as large as our servers send, and looks for a lost server every second."""
-    return channels.open_channel(
+    """A channel that takes messages as large as our servers send, looks for a lost server every second, and takes the trace along."""
+    channel = channels.open_channel(
         address,
         certificates,
         [
@@ -30,6 +31,7 @@ def open_channel(address: str, certificates: CertificateFiles | None) -> grpc.Ch
             ("grpc.max_reconnect_backoff_ms", 1000),
         ],
     )
+    return grpc.intercept_channel(channel, TracedCalls())
 
 
 @contextmanager

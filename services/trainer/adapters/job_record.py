@@ -2,6 +2,7 @@
 
 jobs/<id>/request.json                  what was asked for
 jobs/<id>/events/000000.json …          changes of state; creating the next number is the compare-and-set
+jobs/<id>/trace.json                    the trace that it was filed in, where traces are kept
 jobs/<id>/expected.json                 which pictures are to be critiqued
 jobs/<id>/split.json                    digest of the data set's table that they were chosen from
 jobs/<id>/asked.json                    of those, the ones that have evidence to judge
@@ -33,10 +34,11 @@ from typing import Any
 
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
+from services.common.runtime.traces import carry_trace, name_job
 from services.common.vision.critique import Critique
 from services.trainer.domain.job import AlignmentRequest, Job, JobEvent, JobState, check_transition
 from services.trainer.domain.review import Review, effective_critiques
-from services.trainer.ports import JobBrief
+from services.trainer.ports import TRACE, JobBrief
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,9 @@ class JobRecord:
             self._store.create(f"jobs/{job_id}/request.json", request.model_dump_json(indent=1).encode())
         except AlreadyExists:
             _check_same(job_id, self._read_request(job_id), request.idempotency_key, request.asked_digest)
+        name_job(job_id)
+        if trace := carry_trace():
+            self.write_once(job_id, TRACE, trace)
         self._append(job_id, 0, JobEvent(state=JobState.QUEUED, at=datetime.now(UTC)), may_exist=True)
         return self.load(job_id)
 

@@ -1,10 +1,11 @@
-"""A `TrainingRun` around another: counts how trainings end, what the gate says of them, and the signs of progress that they give."""
+"""A `TrainingRun` around another: times and traces trainings, counts how trainings end, what the gate says of them, and the signs of progress that they give."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from services.common.runtime.traces import span
 from services.trainer import metrics
 from services.trainer.domain.job import Job
 from services.trainer.ports import Progress, RunKilled, TrainingRun, WorkerStopping
@@ -32,7 +33,8 @@ class MeteredRun:
         outcome = "FAILED"
         with metrics.TRAININGS_RUNNING.track_inprogress(), metrics.TRAINING_SECONDS.time():
             try:
-                measured = self._run(job, tell, is_wanted, on_numbers)
+                with span("training", job_id=job.job_id):
+                    measured = self._run(job, tell, is_wanted, on_numbers)
                 outcome = "CANCELLED" if measured is None else "MEASURED"
             except WorkerStopping:
                 outcome = "SENT_ON"
