@@ -55,7 +55,7 @@ class CertificateFiles:
         """What the files hold; `UnusableFile` unless the key is the certificate's and the authority is one."""
         held = self._read_all()
         try:
-            # A key under a password is not asked for at the terminal: the empty one is wrong.
+            # Before gRPC sees them: it ends a client's process over a key that is not the certificate's. The empty password keeps it from asking at the terminal.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password="")
         except (OSError, ValueError) as error:
             raise UnusableFile(
