@@ -1,0 +1,163 @@
+"""With the component every process tells its metrics to Prometheus, and alerts and dashboard speak of metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+
+from services.common.runtime import metrics as common
+from services.explainer import metrics as explainer
+from services.lvlm import metrics as lvlm
+from services.trainer import metrics as trainer
+from tests.support.manifests import K8S, ROOT, Object, render, violations
+from tests.unit.deploy.test_autoscaling import OVERLAY
+from tests.unit.deploy.test_manifests import KUBERNETES_VERSION, SETTINGS
+
+COMPONENT = K8S / "components" / "monitoring"
+PROMETHEUS_KINDS = ("PodMonitor", "PrometheusRule")
+"""The operator's own kinds, whose schemas are not part of Kubernetes."""
+POD_LABELS = {"pod", "job", "instance"}
+_SELECTOR = re.compile(r"(?P<name>[a-z_][a-z_0-9]*)\{(?P<matchers>[^}]*)\}")
+_GROUPING = re.compile(r"(?:by|without|ignoring|on)\s*\(([^)]*)\)")
+
+
+def list_metrics() -> dict[str, set[str]]:
+    """Every metric of the code by its name in PromQL, with its labels."""
+    found: dict[str, set[str]] = {}
+    for module in (common, explainer, lvlm, trainer):
+        for each in vars(module).values():
+            for family in each.describe() if hasattr(each, "describe") and hasattr(each, "_labelnames") else ():
+                suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
+                for suffix in suffixes:
+                    extra = {"le"} if suffix == "_bucket" else set()
+                    found[family.name + suffix] = {*each._labelnames} | extra
+    return found
+
+
+METRICS = list_metrics()
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """The local overlay with the component."""
+    # Kustomize refuses absolute paths, and relative ones by way of a link.
+    folder = Path(os.path.realpath(tmp_path_factory.mktemp("monitored")))
+    places = {"overlay": K8S / "overlays" / "local-cpu", "component": COMPONENT}
+    content = OVERLAY.format(**{name: os.path.relpath(place, folder) for name, place in places.items()})
+    (folder / "kustomization.yaml").write_text(content)
+    return render(folder)
+
+
+def _of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def _alerts(objects: list[Object]) -> list[Object]:
+    return [
+        rule
+        for each in _of_kind(objects, "PrometheusRule")
+        for group in each["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def _dashboard(objects: list[Object]) -> Object:
+    (found,) = [each for each in _of_kind(objects, "ConfigMap") if each["metadata"]["name"] == "plumbline-dashboard"]
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    return json.loads(found["data"]["plumbline.json"])
+
+
+def _expressions(objects: list[Object]) -> Iterator[str]:
+    yield from (alert["expr"] for alert in _alerts(objects))
+    yield from (target["expr"] for panel in _dashboard(objects)["panels"] for target in panel.get("targets", []))
+
+
+def test_every_metric_and_label_that_an_expression_names_is_in_the_code(monitored):
+    expressions = list(_expressions(monitored))
+    for expression in expressions:
+        named = set(re.findall(r"\bplumbline_[a-z_]+", expression))
+        assert named <= METRICS.keys(), expression
+        assert named or "up{" in expression, expression
+        for selector in _SELECTOR.finditer(expression):
+            labels = set(re.findall(r"(\w+)\s*[=!]~?", selector["matchers"]))
+            assert labels <= METRICS.get(selector["name"], POD_LABELS), expression
+        known = set().union(*(METRICS[name] for name in named), POD_LABELS)
+        grouped = {label.strip() for group in _GROUPING.findall(expression) for label in group.split(",")}
+        assert grouped <= known, expression
+    assert len(expressions) > 40
+
+
+def test_a_label_that_is_told_in_words_is_one_that_the_alert_has(monitored):
+    for alert in _alerts(monitored):
+        told = set(re.findall(r"\$labels\.(\w+)", json.dumps(alert["annotations"])))
+        grouped = {label.strip() for group in _GROUPING.findall(alert["expr"]) for label in group.split(",")}
+        assert told <= grouped | POD_LABELS, alert["alert"]
+        assert alert["labels"]["severity"] in ("warning", "critical")
+        assert alert["annotations"].keys() == {"summary", "description"}
+
+
+def test_every_metric_is_on_the_dashboard(monitored):
+    shown = " ".join(target["expr"] for panel in _dashboard(monitored)["panels"] for target in panel.get("targets", []))
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in METRICS}
+    assert {name for name in families if name not in shown} == set()
+
+
+def test_panels_lie_side_by_side_and_have_numbers_of_their_own(monitored):
+    panels = _dashboard(monitored)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_prometheus_asks_the_port_on_which_every_process_tells_and_is_let_in(monitored):
+    (monitor,) = _of_kind(monitored, "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    (selected,) = monitor["spec"]["selector"]["matchExpressions"]
+    assert set(selected["values"]) == {"explainer", "lvlm", "trainer-api", "trainer-worker"}
+    settings = {
+        name: value
+        for each in _of_kind(monitored, "ConfigMap")
+        if "-settings" in each["metadata"]["name"]
+        for name, value in each["data"].items()
+    }
+    for name in ("EXPLAINER_METRICS", "LVLM_METRICS", "TRAINER_METRICS", "TRAINER_WORKER_METRICS"):
+        assert settings[f"{name}_LISTEN"] == f"0.0.0.0:{endpoint['portNumber']}"
+    for name in selected["values"]:
+        (policy,) = [
+            e for e in _of_kind(monitored, "NetworkPolicy") if e["metadata"]["name"] == f"{name}-from-prometheus"
+        ]
+        assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
+        assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == [endpoint["portNumber"]]
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_settings_with_metrics_load_through_the_services_class(service, monitored, monkeypatch):
+    content = next(e["data"] for e in monitored if e["metadata"]["name"].startswith(f"{service}-settings"))
+    for name, value in content.items():
+        monkeypatch.setenv(name, value)
+    assert SETTINGS[service]().metrics_listen
+
+
+def test_what_is_monitored_keeps_the_policy_and_is_valid(monitored):
+    assert violations(monitored) == []
+    for each in monitored:
+        if each["kind"] not in PROMETHEUS_KINDS:
+            kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+
+
+def test_the_page_on_telemetry_lists_every_metric_with_its_labels():
+    rows = re.findall(r"^\| `(plumbline_\w+)` \|([^|]*)\|", (ROOT / "docs" / "telemetry.md").read_text(), re.MULTILINE)
+    told = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name): labels - {"le"} for name, labels in METRICS.items()}
+    assert told == families
