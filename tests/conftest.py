@@ -15,6 +15,7 @@ from PIL import Image
 from plumbline.client import Client
 from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import StackLayout
+from plumbline.stack.processes import free_port
 from tests.support.otlp_receiver import OtlpReceiver, receive_traces
 
 
@@ -37,12 +38,22 @@ def traces() -> Iterator[OtlpReceiver]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, traces: OtlpReceiver) -> Iterator[StackLayout]:
+def pages() -> dict[str, str]:
+    """Where explainer and LVLM service of the stack tell their metrics, host:port."""
+    return {service: f"127.0.0.1:{free_port()}" for service in ("explainer", "lvlm")}
+
+
+@pytest.fixture(scope="session")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, traces: OtlpReceiver, pages: dict[str, str]
+) -> Iterator[StackLayout]:
     """Real Redis, Triton, explainer, LVLM service, trainer and worker."""
     with contextlib.ExitStack() as running:
         with pytest.MonkeyPatch.context() as environment:
             for service in ("EXPLAINER", "LVLM", "TRAINER"):
                 environment.setenv(f"{service}_OTLP_ENDPOINT", traces.endpoint)
+            for service, address in pages.items():
+                environment.setenv(f"{service.upper()}_METRICS_LISTEN", address)
             layout = running.enter_context(tied_stack(tmp_path_factory.mktemp("stack")))
         yield layout
 

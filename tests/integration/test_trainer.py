@@ -19,6 +19,7 @@ from services.common.runtime.queues import (
     SUBMIT_TASK,
     TRAIN_TASK,
 )
+from tests.support.metrics_page import MetricsPage
 from tests.support.waiting import wait_for
 
 TRAINER = pb.DESCRIPTOR.services_by_name["TrainerService"].full_name
@@ -181,6 +182,23 @@ def test_job_submitted_through_the_queue_runs_in_the_way_and_by_the_rules_that_i
     assert verdicts
     assert all(verdict.judged_verdict and verdict.grounded_verdict for verdict in verdicts)
     assert replay_job(served.client, queued.job_id).broken == ()
+
+
+def test_the_pages_of_explainer_and_lvlm_service_tell_what_a_job_asked_of_them(served, queued, pages):
+    def look() -> MetricsPage | None:
+        page = MetricsPage(pages["explainer"])
+        version = page.values("plumbline_explainer_champion_version", "model").get(served.name)
+        return page if version == queued.published.version else None
+
+    explainer, lvlm = wait_for(look, 30), MetricsPage(pages["lvlm"])
+    assert explainer.values("plumbline_explainer_champion_ready", "model")[served.name] == 1
+    assert explainer.values("plumbline_explainer_versions_ready", "model")[served.name] >= 2
+    assert explainer.sum("plumbline_explainer_inference_pictures_sum", question="EXPLAIN") > 0
+    assert explainer.sum("plumbline_calls_total", method="PublishModel", code="OK") >= 1
+    assert lvlm.sum("plumbline_lvlm_questions_total", outcome="ANSWERED") > 0
+    assert lvlm.sum("plumbline_lvlm_critiques_total", outcome="JUDGED") > 0
+    assert lvlm.values("plumbline_lvlm_tokens_total", "direction").keys() == {"question", "answer"}
+    assert lvlm.sum("plumbline_calls_total", method="TranslateSpecification", code="OK") >= 1
 
 
 def test_one_trace_leads_from_a_jobs_submission_to_its_published_version(queued, traces):

@@ -13,13 +13,15 @@ import sys
 import time
 import traceback
 
+from opentelemetry import trace
+
 _OURS = "services"
 _TALKATIVE = ("httpx", "httpcore")
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message and every extra field."""
+    """One JSON object a line: time (UTC), level, logger, message, every extra field, and the trace that it belongs to, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -29,6 +31,9 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage().partition("\n")[0],
         }
         entry |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            entry["trace_id"] = trace.format_trace_id(span.trace_id)
         if record.exc_info:
             entry["stack"] = _tell_places(record.exc_info[1])
         return json.dumps(entry, default=str)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry import trace
 
 from services.common.runtime.logging import JsonFormatter, set_up_logging
 
@@ -32,6 +33,16 @@ def fail() -> None:
         raise KeyError(SECRET)
     except KeyError as error:
         raise ValueError(f"bad prompt: {SECRET}") from error
+
+
+def test_a_line_names_the_trace_in_which_it_was_written_and_none_outside_of_one(lines):
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=True)
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        logging.getLogger("services.x").warning("inside")
+    logging.getLogger("services.x").warning("outside")
+    inside, outside = map(json.loads, lines.getvalue().splitlines())
+    assert inside["trace_id"] == f"{0xABC:032x}"
+    assert "trace_id" not in outside
 
 
 def test_exception_is_told_by_types_and_places(lines):
