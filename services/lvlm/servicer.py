@@ -58,8 +58,7 @@ class LvlmServicer(rpc.LvlmServiceServicer):
     async def TranslateSpecification(
         self, request: pb.TranslateSpecificationRequest, context: grpc.aio.ServicerContext
     ) -> pb.TranslateSpecificationResponse:
-        if request.job_id:
-            name_job(request.job_id)
+        name_job(request.job_id)
         specification = wire.specification_from_proto(request.specification)
         _check_digest(request.model)
         mask_source, rules = wire.mask_source_from_proto(request.mask_source), wire.rules_from_proto(request.rules)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 _tracer = trace.get_tracer("plumbline")
 _w3c = TraceContextTextMapPropagator()
 _JOB = "plumbline.job_id"
+_JOB_ID = re.compile("[0-9]{8}-[0-9]{6}-[0-9]{6}-[0-9a-f]{8}")
 _EXPORT_TIMEOUT_S = 5
 _EXPORT_DELAY_MS = 1000
 
@@ -64,10 +66,10 @@ def span(
 ) -> Iterator[trace.Span]:
     """A span around the block; below `parent`, as `carry_trace` made it, when that is given, else below the span that is open."""
     context: Context | None = _w3c.extract(parent) if parent else None
-    about = attributes | ({_JOB: job_id} if job_id else {})
     with _tracer.start_as_current_span(
-        name, context, kind, about, record_exception=False, set_status_on_exception=False
+        name, context, kind, attributes, record_exception=False, set_status_on_exception=False
     ) as opened:
+        name_job(job_id)
         try:
             yield opened
         except Exception:
@@ -83,8 +85,9 @@ def carry_trace() -> dict[str, str]:
 
 
 def name_job(job_id: str) -> None:
-    """Say which job the open span is about."""
-    trace.get_current_span().set_attribute(_JOB, job_id)
+    """Say which job the open span is about, if any; what is no job's id, and may be anything that somebody sent, is not told."""
+    if _JOB_ID.fullmatch(job_id):
+        trace.get_current_span().set_attribute(_JOB, job_id)
 
 
 class CallTraces(AroundCalls):

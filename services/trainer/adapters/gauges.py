@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from datetime import UTC, datetime
 
 import redis
 
+from services.common.runtime.errors import NotFound
 from services.common.runtime.queues import WORKER_QUEUES
 from services.trainer import metrics
 from services.trainer.adapters.redis_lease import STEPS, lease_key
 from services.trainer.domain.job import JobState
 from services.trainer.ports import Record
+
+log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 2.0
 _IN_WORK = "unacked"
@@ -25,20 +29,34 @@ class JobGauges:
         self._record = record
 
     def look(self) -> None:
-        """Bring the gauges to what the record holds now."""
-        briefs = {job_id: self._record.brief(job_id) for job_id in self._record.job_ids()}
-        counts = Counter(brief.state for brief in briefs.values())
+        """Bring the gauges to what the record holds now. Raises `Unavailable` or `OSError` when it can't be read."""
+        counts: Counter[JobState] = Counter()
         ages_s: dict[JobState, float] = {state: 0.0 for state in JobState if not state.is_final}
-        for job_id, brief in briefs.items():
-            if not brief.state.is_final:
-                last = self._record.load(job_id).events[-1]
-                age_s = (datetime.now(UTC) - last.at).total_seconds()
-                if last.state in ages_s:  # it may have ended meanwhile
-                    ages_s[last.state] = max(ages_s[last.state], age_s)
+        for job_id in self._record.job_ids():
+            try:
+                state, age_s = self._stand(job_id)
+            except (
+                NotFound,
+                ValueError,
+                KeyError,
+            ):  # one job that can't be read must not take the numbers of the others along
+                log.warning("job not counted", extra={"job_id": job_id})
+                continue
+            counts[state] += 1
+            if state in ages_s:
+                ages_s[state] = max(ages_s[state], age_s)
         for state in JobState:
             metrics.JOBS.labels(state).set(counts[state])
         for state, age_s in ages_s.items():
             metrics.OLDEST_JOB_SECONDS.labels(state).set(age_s)
+
+    def _stand(self, job_id: str) -> tuple[JobState, float]:
+        """A job's state, and for how many seconds it has been in it, 0 where that is an end."""
+        state = self._record.brief(job_id).state
+        if state.is_final:
+            return state, 0.0
+        last = self._record.load(job_id).events[-1]
+        return last.state, (datetime.now(UTC) - last.at).total_seconds()
 
 
 class BrokerGauges:

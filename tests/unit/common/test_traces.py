@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
@@ -17,7 +18,7 @@ from services.common.runtime.errors import NotFound
 from services.common.runtime.folder_store import FolderStore
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, TRAIN_TASK
 from services.common.runtime.server import build_server
-from services.common.runtime.traces import TracedCalls, carry_trace
+from services.common.runtime.traces import TracedCalls, carry_trace, name_job
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.ports import TRACE
 from tests.unit.common.test_server import DEADLINE_S, LVLM, ExampleSettings
@@ -90,6 +91,15 @@ def test_a_job_keeps_the_trace_that_it_was_filed_in_and_a_second_filing_does_not
     with trace.use_span(trace.INVALID_SPAN):
         assert record.file(make_request(idempotency_key="once")).job_id == job.job_id
     assert record.read(job.job_id, TRACE) == first
+
+
+def test_a_span_names_the_job_and_nothing_that_is_no_jobs_id(tmp_path: Path):
+    job_id = JobRecord(FolderStore(tmp_path)).file(make_request()).job_id
+    tracer = TracerProvider().get_tracer("test")
+    for told, named in ((job_id, job_id), ("Doe^Jane 1970-01-01", None), ("", None), (f"{job_id}\n", None)):
+        with tracer.start_as_current_span("step") as opened:
+            name_job(told)
+        assert opened.attributes.get("plumbline.job_id") == named
 
 
 def test_a_job_that_was_filed_in_no_trace_keeps_none(tmp_path: Path):
