@@ -1,4 +1,4 @@
-"""A patient's name in every place a caller, a picture or an engine can put it; every call of a real process; no log line has it."""
+"""A patient's name in every place a caller, a picture or an engine can put it; every call of a real process; no log line, metric or span has it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from services.common.vision.masks import encode_mask
+from tests.support.metrics_page import MetricsPage
+from tests.support.otlp_receiver import receive_traces
 from tests.support.waiting import wait_for
 
 NAME = "Mustermann"
@@ -202,12 +204,21 @@ def test_with_a_server_that_repeats_what_it_was_sent(tmp_path):
         "LVLM_RETRY_PAUSE_S": "0.01",
         "LVLM_BREAKER_FAILURES": "1000",
     }
+    page = f"127.0.0.1:{free_port()}"
     try:
-        with running(tmp_path, **settings) as service:
-            seen = call_everything(service.address, rounds=2)
-            time.sleep(0.2)  # what nobody awaited is told when it is thrown away
-            check(service, seen)
+        with receive_traces() as traces:
+            telemetry = {"LVLM_METRICS_LISTEN": page, "LVLM_OTLP_ENDPOINT": traces.endpoint}
+            with running(tmp_path, **settings | telemetry) as service:
+                seen = call_everything(service.address, rounds=2)
+                time.sleep(0.2)  # what nobody awaited is told when it is thrown away
+                check(service, seen)
+                told = MetricsPage(page)
     finally:
         http.shutdown()
         http.server_close()
     assert Hostile.count > len(ANSWERS)
+    assert told.sum("plumbline_lvlm_retries_total") > 0
+    assert NAME not in told.text
+    assert traces.find("lvlm/answer")
+    assert NAME not in repr(traces.spans)
+    assert not any(span.event_count for span in traces.spans)
