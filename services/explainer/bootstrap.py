@@ -16,10 +16,10 @@ from services.common.runtime.server import serve
 from services.common.runtime.traces import export_traces
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer import metrics
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.adapters.metered_classifier import MeteredClassifier
 from services.explainer.adapters.model_gauges import ModelGauges
 from services.explainer.adapters.triton_classifier import TritonClassifier
-from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.explaining import Explaining
 from services.explainer.handlers.explaining_batches import ExplainingBatches
@@ -38,10 +38,9 @@ async def run(settings: ExplainerSettings) -> None:
     """Serve until told to stop."""
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings.segmentation_threads)
-    triton = TritonClassifier(settings.triton_address, settings.publish_timeout_s)
+    triton = TritonClassifier(settings.triton_address, settings.publish_timeout_s, settings.is_gpu)
     classifier = MeteredClassifier(triton)
-    repository = TritonRepository(settings.model_repository, settings.is_gpu)
-    repository.renew_configs()
+    repository = FolderRepository(settings.model_repository)
     store = open_store(settings.store_root)
     announcing = Announcing(AuditLog(store), repository)
     publishing = Publishing(classifier, repository, store, announcing, settings.publish_timeout_s)

@@ -105,12 +105,15 @@ class Classifier(Protocol):
     async def is_ready(self, name: str, version: int) -> bool:
         """Whether the version is loaded and answers; False too when the server is away."""
 
-    async def load(self, name: str) -> None:
-        """Load every version of a model that the repository holds; versions that are loaded stay so."""
+    async def load(self, served: ServedVersion, bundle: Path) -> None:
+        """Load one version from the folder of its bundle; nothing when it is loaded."""
+
+    async def unload(self, name: str, version: int) -> None:
+        """Let a version go; nothing when it is not loaded."""
 
 
 class ModelRepository(Protocol):
-    """The folder that the inference server loads from, with the champion pointer per model."""
+    """What is to be served: bundles by model and version, with the champion pointer per model."""
 
     def names(self) -> list[str]:
         """Models, sorted."""

@@ -19,8 +19,8 @@ from plumbline.stack.bundles import store_bundle
 from services.common.runtime.errors import DeadlineExceeded
 from services.common.vision.model_bundle import load_bundle, save_bundle
 from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.adapters.triton_classifier import TritonClassifier
-from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.domain.attribution import METHODS, attribute
 from services.explainer.ports import Question, ServedVersion
 from tests.conftest import Served, png
@@ -54,7 +54,7 @@ def pictures(name: str) -> list[bytes]:
 
 
 def preprocessed(nets: Served, name: str) -> tuple[ServedVersion, np.ndarray]:
-    version = TritonRepository(nets.layout.models).version(name, 1)
+    version = FolderRepository(nets.layout.models).version(name, 1)
     decoded = [decode_image(data, ImageLimits(), "") for data in pictures(name)]
     return version, np.stack([version.preprocessor(picture) for picture in decoded])
 

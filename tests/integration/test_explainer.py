@@ -23,8 +23,8 @@ from services.common.runtime.errors import Unsupported
 from services.common.vision.masks import decode_mask
 from services.common.vision.model_bundle import load_bundle
 from services.common.vision.preprocessing import ImageLimits, decode_image
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.adapters.triton_classifier import TritonClassifier
-from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.ports import Inference, Question
 from tests.conftest import Served, png
 
@@ -75,7 +75,7 @@ def test_picture_of_another_size_keeps_its_own_pixels_and_the_maps_sum(served):
 
 
 async def test_attribution_that_fails_fails_only_who_asked_for_it(served):
-    version = TritonRepository(served.layout.models).version(served.name, 1)
+    version = FolderRepository(served.layout.models).version(served.name, 1)
     pixels = np.stack([version.preprocessor(decode_image(data, ImageLimits(), "")) for _, data in served.pictures[:64]])
     classifier = TritonClassifier(served.layout.triton, 30)
     try:

@@ -10,7 +10,7 @@ from plumbline.stack.bundles import store_bundle
 from services.common.runtime.audit_log import AuditAction, AuditLog
 from services.common.runtime.errors import InvalidInput
 from services.common.runtime.open_store import open_store
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
 from tests.unit.explainer.fakes import InProcessClassifier
@@ -19,9 +19,9 @@ from tests.unit.explainer.made_up import write_bundle
 
 @pytest.fixture
 def publishing(tmp_path: Path, s3_root: str) -> Publishing:
-    store, repository = open_store(s3_root), TritonRepository(tmp_path / "models")
+    store, repository = open_store(s3_root), FolderRepository(tmp_path / "models")
     announcing = Announcing(AuditLog(store), repository)
-    return Publishing(InProcessClassifier(tmp_path / "models"), repository, store, announcing, 30)
+    return Publishing(InProcessClassifier(), repository, store, announcing, 30)
 
 
 async def test_a_bundle_that_was_added_to_a_bucket_is_served_told_of_and_not_left_in_temporary_files(

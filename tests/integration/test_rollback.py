@@ -20,7 +20,7 @@ from plumbline.trainer.v1 import audit_service_pb2 as pb
 from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.folder_store import FolderStore
 from services.common.vision.model_bundle import PREPROCESSING, load_bundle, save_bundle
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.ports import Publication
 from tests.conftest import Served
@@ -114,7 +114,7 @@ def test_a_wrong_rollback_is_refused_and_the_champion_stays(served):
 @pytest.mark.slow
 def test_a_killed_explainer_tells_after_its_restart_what_came_of_an_announcement(served, rolled):
     name, client = rolled
-    repository = TritonRepository(served.layout.models)
+    repository = FolderRepository(served.layout.models)
     announcing = Announcing(AuditLog(FolderStore(served.layout.store)), repository)
     # Where a publisher stands that is killed before the pointer moves, and a pointer that somebody moved without a word.
     added = repository.add_version(name, repository.bundle(name, 1), "cut off")

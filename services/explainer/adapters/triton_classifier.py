@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc.aio as triton
@@ -18,6 +19,7 @@ from services.common.runtime.errors import (
 )
 from services.explainer.ports import Inference, Question, ServedVersion
 from services.explainer.triton import tensors
+from services.explainer.triton.definition import FILES, model_config, model_name
 
 _READY_TIMEOUT_S = 2.0
 _OUTAGES = ("UNAVAILABLE", "CANCELLED")  # the second when it shuts down with our call in flight
@@ -26,9 +28,12 @@ _REFUSALS = {"StatusCode.INTERNAL", "StatusCode.INVALID_ARGUMENT"}
 
 
 class TritonClassifier:
-    """Speaks to one Triton. Create it inside the running event loop; `close` it there."""
+    """Speaks to one Triton, in which every version is a model of its own: to load one touches no other. `is_gpu` decides where they run.
 
-    def __init__(self, address: str, load_timeout_s: float) -> None:
+    Create it inside the running event loop; `close` it there.
+    """
+
+    def __init__(self, address: str, load_timeout_s: float, is_gpu: bool = False) -> None:
         # Fast reconnects: Triton may be restarted under us, and callers get UNAVAILABLE until it is back.
         channel_args = [
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -38,6 +43,7 @@ class TritonClassifier:
         ]
         self._client = triton.InferenceServerClient(address, channel_args=channel_args)
         self._load_timeout_s = load_timeout_s
+        self._is_gpu = is_gpu
 
     async def infer(
         self,
@@ -72,24 +78,35 @@ class TritonClassifier:
     async def is_ready(self, name: str, version: int) -> bool:
         """See the port."""
         try:
-            return await self._client.is_model_ready(name, str(version), client_timeout=_READY_TIMEOUT_S)
+            return await self._client.is_model_ready(model_name(name, version), client_timeout=_READY_TIMEOUT_S)
         except InferenceServerException:
             return False
 
-    async def load(self, name: str) -> None:
-        """See the port.
+    async def load(self, served: ServedVersion, bundle: Path) -> None:
+        """See the port. Triton reads the bundle under the same path.
 
         Raises
         ------
         WrongState
-            When Triton can't load one of the versions; trying again does not help.
+            When Triton can't load the version; trying again does not help.
         """
+        name, images = model_name(served.name, served.version), served.preprocessor
+        shape = (images.channels, images.height_px, images.width_px)
+        config = model_config(served.name, served.version, shape, len(served.labels), bundle, self._is_gpu)
         try:
-            await self._client.load_model(name, client_timeout=self._load_timeout_s)
+            await self._client.load_model(name, config=config, files=FILES, client_timeout=self._load_timeout_s)
         except InferenceServerException as error:
             if str(error.status()) in _REFUSALS:
                 raise WrongState(f"Triton can't load {name}: {error.message()}") from error
             raise _translate(error, f"load {name}") from error
+
+    async def unload(self, name: str, version: int) -> None:
+        """See the port."""
+        named = model_name(name, version)
+        try:
+            await self._client.unload_model(named, client_timeout=self._load_timeout_s)
+        except InferenceServerException as error:
+            raise _translate(error, f"unload {named}") from error
 
     async def close(self) -> None:
         """Close the connection."""
@@ -113,9 +130,8 @@ class TritonClassifier:
         ]
         try:
             result = await self._client.infer(
-                served.name,
+                model_name(served.name, served.version),
                 inputs,
-                model_version=str(served.version),
                 outputs=[triton.InferRequestedOutput(name) for name in names],
                 client_timeout=timeout_s,
                 timeout=int(timeout_s * 1e6),  # in Triton's queue, microseconds

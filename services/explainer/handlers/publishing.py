@@ -15,7 +15,15 @@ import numpy as np
 import torch
 
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable, WrongState
+from services.common.runtime.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    ServiceError,
+    Unavailable,
+    WrongState,
+)
 from services.common.vision.golden import GOLDEN, GoldenRequest, read_golden, relative_difference, tell_difference
 from services.common.vision.model_bundle import ModelBundle, load_bundle
 from services.explainer.handlers.announcing import Announcing
@@ -134,7 +142,7 @@ class Publishing:
             check_champion(name, champion, expected_champion)
             if publication.as_shadow and not champion:
                 raise WrongState(f"as_shadow: '{name}' has no champion that a shadow could be compared with")
-            await run_in_thread(self._remove_unpublished, name)
+            await self._remove_unpublished(name)
             return await self._serve(name, folder, bundle, expected, publication)
 
     def _find_publication(
@@ -165,7 +173,7 @@ class Publishing:
                 publication.repeats_version,
                 publication.as_shadow,
             )
-            await self._classifier.load(name)
+            await self._classifier.load(added, self._repository.bundle(name, added.version))
             await self._wait_ready(added)
             await self._verify(added, bundle, expected)
             # Before the pointer moves: no version may be live of which no event tells. One too many is undone, one too few is lost.
@@ -177,23 +185,27 @@ class Publishing:
                 await run_in_thread(self._announcing.announce, added, publication)
                 self._repository.set_champion(name, added.version)
         except BaseException:
-            await run_in_thread(self._remove_unpublished, name)
+            await self._remove_unpublished(name)
             raise
         told = {"model": name, "version": added.version, "digest": added.digest, "as_shadow": added.as_shadow}
         log.info("published", extra=told)
         return added
 
-    def _remove_unpublished(self, name: str) -> None:
+    async def _remove_unpublished(self, name: str) -> None:
         """Take out what a publisher left between adding and the pointer: versions above the champion that are no shadows.
 
         The log is told first: a version that can't be told of stays for the next publisher, for it is all that reminds of it.
         """
-        self._announcing.settle(name)
+        await run_in_thread(self._announcing.settle, name)
         champion, shadow = self._repository.champion(name), self._repository.shadow(name)
         for number in self._repository.numbers(name):
-            if not shadow.is_verified(number, champion):
-                log.warning("publication undone", extra={"model": name, "version": number})
-                self._repository.remove_version(name, number)
+            if shadow.is_verified(number, champion):
+                continue
+            log.warning("publication undone", extra={"model": name, "version": number})
+            await run_in_thread(self._repository.remove_version, name, number)
+            # A server that is away has nothing loaded when it is back.
+            with contextlib.suppress(ServiceError):
+                await self._classifier.unload(name, number)
 
     async def _wait_ready(self, added: ServedVersion) -> None:
         end = asyncio.get_running_loop().time() + self._ready_timeout_s

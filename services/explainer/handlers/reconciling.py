@@ -6,50 +6,60 @@ import asyncio
 import logging
 
 from services.common.runtime.errors import ServiceError
-from services.explainer.ports import Classifier, ModelRepository
+from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 log = logging.getLogger(__name__)
 
 
-async def reconcile(classifier: Classifier, repository: ModelRepository) -> list[str]:
-    """Load every model that has a champion and a version that is not ready; returns the names it loaded.
+async def reconcile(classifier: Classifier, repository: ModelRepository) -> list[ServedVersion]:
+    """Load every verified version that is not ready, a model's champion before its others; returns those that were loaded.
 
-    A model that can't be loaded is logged and left for the next round: it must not keep the others from being served.
+    What can't be loaded is logged and left for the next round: it must not keep the others from being served.
     """
-    loaded = []
+    missing = []
     for name in repository.names():
         try:
-            if await _load_missing(classifier, repository, name):
-                loaded.append(name)
-        except ServiceError as error:
-            log.info("model not reconciled", extra={"model": name, "kind": error.kind})
+            missing += await _find_missing(classifier, repository, name)
         except Exception:
             log.exception("model not reconciled", extra={"model": name})
+    loaded = []
+    for _, served in sorted(missing, key=lambda pair: pair[0]):
+        told = {"model": served.name, "version": served.version}
+        try:
+            await classifier.load(served, repository.bundle(served.name, served.version))
+            loaded.append(served)
+        except ServiceError as error:
+            log.info("version not reconciled", extra=told | {"kind": error.kind})
+        except Exception:
+            log.exception("version not reconciled", extra=told)
     return loaded
 
 
-async def _load_missing(classifier: Classifier, repository: ModelRepository, name: str) -> bool:
-    """Load the model `name` if it is published and not whole; returns whether it had to be.
+async def _find_missing(
+    classifier: Classifier, repository: ModelRepository, name: str
+) -> list[tuple[int, ServedVersion]]:
+    """The versions of a model to be loaded, each with its turn: champions first, then shadows, then the rest.
 
-    A version above the champion that is no shadow is being published: a second load beside its publisher's would start every process of the model anew.
+    A version above the champion that is no shadow is being published: that is its publisher's to load.
     """
-    champion = repository.champion(name)
+    champion, shadow = repository.champion(name), repository.shadow(name)
     if not champion:
-        return False
-    shadow = repository.shadow(name)
-    served = [each.version for each in repository.versions(name) if shadow.is_verified(each.version, champion)]
-    if all([await classifier.is_ready(name, version) for version in served]):
-        return False
-    await classifier.load(name)
-    return True
+        return []
+    turns = {champion: 0, shadow.version: 1}
+    verified = [each for each in repository.versions(name) if shadow.is_verified(each.version, champion)]
+    return [
+        (turns.get(each.version, 2), each)
+        for each in reversed(verified)
+        if not await classifier.is_ready(name, each.version)
+    ]
 
 
 async def keep_reconciled(classifier: Classifier, repository: ModelRepository, interval_s: float) -> None:
     """Reconcile for ever. A server that is away is tried again; the callers see UNAVAILABLE meanwhile."""
     while True:
         try:
-            for name in await reconcile(classifier, repository):
-                log.info("loaded", extra={"model": name})
+            for served in await reconcile(classifier, repository):
+                log.info("loaded", extra={"model": served.name, "version": served.version})
         except Exception:
             # Nobody else brings a restarted server back, so no fault may end this loop.
             log.exception("inference server not reconciled")

@@ -1,12 +1,13 @@
 """The model as Triton's Python backend runs it: logits always, attributions only for those who ask.
 
-Imported by the two-line `model.py` in each version folder, inside Triton's stub process. One instance answers a whole
+Imported by the two-line `model.py` that each version is loaded with, inside Triton's stub process. One instance answers a whole
 batch of requests: one forward pass for all, then each request's attributions on their own, so that its maps don't depend, to the bit,
 on the company it came in, and a method that fails fails for who asked for it alone. Passes are bounded, see `ELEMENTS_IN_FLIGHT`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from services.explainer.domain.attribution import FIT_EVERY_NET, METHODS
 from services.explainer.domain.attribution.base import Logits, MethodUnfit, attribute_logits
 from services.explainer.domain.attribution.faithfulness import measure_faithfulness
 from services.explainer.triton import tensors
+from services.explainer.triton.definition import BUNDLE
 
 
 class _CancelledError(Exception):
@@ -29,7 +31,7 @@ class TritonPythonModel:
     """Triton's contract: `initialize`, `execute`, `finalize`."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the bundle beside this version's `model.py`."""
+        """Load the bundle that the configuration names."""
         import triton_python_backend_utils as pb_utils  # only there inside Triton's stub
 
         self._pb = pb_utils
@@ -37,7 +39,7 @@ class TritonPythonModel:
         # Convolutions in TF32 keep 10 bits of a number: publications are held against float32, and completeness is measured in it.
         torch.backends.cudnn.allow_tf32 = False
         device = "cuda" if args["model_instance_kind"] == "GPU" else "cpu"
-        folder = Path(args["model_repository"]) / args["model_version"] / tensors.BUNDLE_FOLDER
+        folder = Path(json.loads(args["model_config"])["parameters"][BUNDLE]["string_value"])
         try:
             self._bundle = load_bundle(folder, device)
         except ServiceError as error:

@@ -11,14 +11,12 @@ import torch
 
 from services.common.vision.model_bundle import load_bundle
 from services.explainer.ports import Inference, Question, ServedVersion
-from services.explainer.triton.tensors import BUNDLE_FOLDER
 
 
 class InProcessClassifier:
-    """Loads what lies in the model repository and answers from it. `on_load` runs first and may raise; `shift` spoils the logits."""
+    """Loads bundles and answers from them. `on_load` runs first and may raise; `shift` spoils the logits."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self) -> None:
         self._loaded: dict[tuple[str, int], torch.nn.Module] = {}
         self.on_load: Callable[[str], None] = lambda name: None
         self.shift = 0.0
@@ -42,8 +40,9 @@ class InProcessClassifier:
     async def is_ready(self, name: str, version: int) -> bool:
         return (name, version) in self._loaded
 
-    async def load(self, name: str) -> None:
-        self.on_load(name)
-        for folder in (self._root / name).iterdir():
-            if folder.name.isdecimal():
-                self._loaded[name, int(folder.name)] = load_bundle(folder / BUNDLE_FOLDER).model
+    async def load(self, served: ServedVersion, bundle: Path) -> None:
+        self.on_load(served.name)
+        self._loaded[served.name, served.version] = load_bundle(bundle).model
+
+    async def unload(self, name: str, version: int) -> None:
+        self._loaded.pop((name, version), None)

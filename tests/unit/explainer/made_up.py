@@ -12,13 +12,14 @@ from services.common.vision.nets import MlpConfig, MlpForImageClassification
 PREPROCESSING = {"do_resize": True, "size": {"height": 6, "width": 6}, "do_rescale": True, "do_normalize": False}
 
 
-def write_bundle(folder: Path, seed: int = 0, labels: tuple[str, ...] = ("a", "b")) -> str:
+def write_bundle(folder: Path, seed: int = 0, labels: tuple[str, ...] = ("a", "b"), side_px: int = 6) -> str:
     """Write a bundle of a net with random weights and return its digest."""
     torch.manual_seed(seed)
     config = MlpConfig(
-        image_size=6,
+        image_size=side_px,
         hidden_sizes=(4,),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
     )
-    return save_bundle(folder, MlpForImageClassification(config), PREPROCESSING, None, {"made_by": "test"}, "# card\n")
+    preprocessing = PREPROCESSING | {"size": {"height": side_px, "width": side_px}}
+    return save_bundle(folder, MlpForImageClassification(config), preprocessing, None, {"made_by": "test"}, "# card\n")

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.common.runtime.audit_log import AuditEvent, AuditLog
 from services.common.runtime.folder_store import FolderStore
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.explaining import Explaining, Prediction
@@ -31,8 +31,8 @@ PATIENCE_S = 10
 class MeddledClassifier(InProcessClassifier):
     """What happens before a version answers is `before`'s."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self) -> None:
+        super().__init__()
         self.before: Callable[[ServedVersion], Awaitable[None]] | None = None
 
     async def infer(self, served: ServedVersion, pixel_values: np.ndarray, *rest: object) -> Inference:
@@ -48,8 +48,8 @@ class ShadowStage:
         store = FolderStore(root / "store")
         self.digests = {name: write_bundle(root / "store" / name, seed) for name, seed in SEEDS.items()}
         self.root, self.audit_log = root, AuditLog(store)
-        self.repository = TritonRepository(root / "models")
-        self.classifier = MeddledClassifier(root / "models")
+        self.repository = FolderRepository(root / "models")
+        self.classifier = MeddledClassifier()
         announcing = Announcing(self.audit_log, self.repository)
         self.publishing = Publishing(self.classifier, self.repository, store, announcing, 5)
         self.rolling_back = RollingBack(self.repository, self.publishing)

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.common.runtime.errors import Overloaded
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.adapters.metered_classifier import MeteredClassifier
 from services.explainer.adapters.model_gauges import ModelGauges
-from services.explainer.adapters.triton_repository import TritonRepository
 from services.explainer.ports import Question
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
@@ -51,17 +51,17 @@ async def test_a_batch_without_an_answer_is_counted_by_the_reason(tmp_path: Path
 
 async def test_models_are_told_with_champion_and_what_answers_and_go_when_they_are_gone(tmp_path: Path):
     write_bundle(tmp_path / "bundle")
-    repository, classifier = TritonRepository(tmp_path / "models"), InProcessClassifier(tmp_path / "models")
+    repository, classifier = FolderRepository(tmp_path / "models"), InProcessClassifier()
     for name, count in (("one", 1), ("two", 2), ("unpublished", 1)):
         for number in range(count):
             version = repository.add_version(name, tmp_path / "bundle", f"key-{number}").version
         if name != "unpublished":
             repository.set_champion(name, version)
-    await classifier.load("one")
+    await classifier.load(repository.version("one", 1), repository.bundle("one", 1))
     await ModelGauges(classifier, repository).look()
     gauges = ("versions", "versions_ready", "champion_version", "champion_ready")
     assert [read(name, model="one") for name in gauges] == [1, 1, 1, 1]
     assert [read(name, model="two") for name in gauges] == [2, 0, 2, 0]
     assert [read(name, model="unpublished") for name in gauges] == [None] * 4
-    await ModelGauges(classifier, TritonRepository(tmp_path / "nothing")).look()
+    await ModelGauges(classifier, FolderRepository(tmp_path / "nothing")).look()
     assert read("champion_ready", model="one") is None

@@ -13,7 +13,7 @@ from services.common.runtime.audit_log import AuditAction, AuditLog
 from services.common.runtime.errors import Unavailable
 from services.common.runtime.folder_store import FolderStore
 from services.common.vision.model_bundle import PROVENANCE
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.ports import Publication
@@ -32,7 +32,7 @@ class _PowerCut(BaseException):
     """What nothing in the process survives."""
 
 
-class _DyingRepository(TritonRepository):
+class _DyingRepository(FolderRepository):
     """Stops before or after the pointer moves, when it is told to."""
 
     dies = ""
@@ -66,7 +66,7 @@ class Stage:
 
     def after_restart(self) -> Announcing:
         """As a new process has it: what the one before did after it died does not count."""
-        return Announcing(AuditLog(FolderStore(self.root / "store")), TritonRepository(self.root / "models"))
+        return Announcing(AuditLog(FolderStore(self.root / "store")), FolderRepository(self.root / "models"))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def stage(tmp_path: Path) -> Stage:
         write_bundle(tmp_path / "store" / name, seed)
     repository, store = _DyingRepository(tmp_path / "models"), FullStore(tmp_path / "store")
     announcing = Announcing(AuditLog(store), repository)
-    publishing = Publishing(InProcessClassifier(tmp_path / "models"), repository, store, announcing, 5)
+    publishing = Publishing(InProcessClassifier(), repository, store, announcing, 5)
     return Stage(tmp_path, repository, store, announcing, publishing)
 
 

@@ -19,7 +19,7 @@ from services.common.runtime.folder_store import FolderStore
 from services.common.vision.golden import GOLDEN, read_golden
 from services.common.vision.model_bundle import BASELINES, load_bundle
 from services.common.vision.preprocessing import ImageLimits
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.domain.attribution import METHODS
 from services.explainer.handlers import import_checks
 from services.explainer.handlers.announcing import Announcing
@@ -39,7 +39,7 @@ PICTURES = [(data, 0) for data in make_pictures(6)]
 class Stage:
     """An empty repository, and a store with folders to import."""
 
-    repository: TritonRepository
+    repository: FolderRepository
     classifier: InProcessClassifier
     publishing: Publishing
     importing: Importing
@@ -52,7 +52,7 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     store = FolderStore(tmp_path / "store")
-    repository, classifier = TritonRepository(tmp_path / "models"), InProcessClassifier(tmp_path / "models")
+    repository, classifier = FolderRepository(tmp_path / "models"), InProcessClassifier()
     publishing = Publishing(classifier, repository, store, Announcing(AuditLog(store), repository), 5)
     return Stage(repository, classifier, publishing, Importing(publishing, store, ImageLimits()), tmp_path / "store")
 

@@ -13,7 +13,7 @@ import pytest
 from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.errors import AlreadyExists, Conflict, InvalidInput, Unavailable, WrongState
 from services.common.runtime.folder_store import FolderStore
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
 from tests.unit.explainer.fakes import InProcessClassifier
@@ -24,7 +24,7 @@ from tests.unit.explainer.made_up import write_bundle
 class Stage:
     """Bundles `a` and `b` in the store, nothing published."""
 
-    repository: TritonRepository
+    repository: FolderRepository
     classifier: InProcessClassifier
     publishing: Publishing
     store: Path
@@ -41,7 +41,7 @@ class Stage:
 def stage(tmp_path: Path) -> Stage:
     for seed, name in enumerate(("a", "b")):
         write_bundle(tmp_path / "store" / name, seed)
-    repository, classifier = TritonRepository(tmp_path / "models"), InProcessClassifier(tmp_path / "models")
+    repository, classifier = FolderRepository(tmp_path / "models"), InProcessClassifier()
     store = FolderStore(tmp_path / "store")
     publishing = Publishing(classifier, repository, store, Announcing(AuditLog(store), repository), 5)
     return Stage(repository, classifier, publishing, tmp_path / "store")
@@ -89,6 +89,14 @@ async def test_server_that_answers_otherwise_does_not_get_a_champion(stage):
     with pytest.raises(Unavailable, match="differ"):
         await stage.publish()
     assert stage.repository.names() == []
+
+
+async def test_version_that_does_not_pass_is_let_go_by_the_server_too(stage):
+    await stage.publish()
+    stage.classifier.shift = 0.1
+    with pytest.raises(Unavailable, match="differ"):
+        await stage.publish("b", 1, "other")
+    assert [await stage.classifier.is_ready("net", number) for number in (1, 2)] == [True, False]
 
 
 async def test_number_of_a_version_that_failed_is_not_used_again(stage):

@@ -18,7 +18,7 @@ from services.common.runtime.errors import (
     WrongState,
 )
 from services.common.runtime.folder_store import FolderStore
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.rolling_back import RollingBack
@@ -31,7 +31,7 @@ from tests.unit.explainer.made_up import write_bundle
 class Stage:
     """Model `net` with versions a, b, b again."""
 
-    repository: TritonRepository
+    repository: FolderRepository
     classifier: InProcessClassifier
     publishing: Publishing
     rolling_back: RollingBack
@@ -45,9 +45,9 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> Stage:
-    store, repository = FolderStore(tmp_path / "store"), TritonRepository(tmp_path / "models")
+    store, repository = FolderStore(tmp_path / "store"), FolderRepository(tmp_path / "models")
     digests = {name: write_bundle(tmp_path / "store" / name, seed) for seed, name in enumerate("ab")}
-    classifier, audit_log = InProcessClassifier(tmp_path / "models"), AuditLog(store)
+    classifier, audit_log = InProcessClassifier(), AuditLog(store)
     publishing = Publishing(classifier, repository, store, Announcing(audit_log, repository), 5)
     for number, bundle in enumerate("abb"):
         await publishing.publish("net", bundle, number, f"key-{number}")

@@ -1,16 +1,15 @@
-"""The folder that Triton loads from: versions come and go whole, and their numbers stay theirs."""
+"""The folder of what is served: versions come and go whole, and their numbers stay theirs."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from services.common.runtime.errors import InvalidInput, NotFound
-from services.explainer.adapters.triton_repository import TritonRepository
+from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.versions import find_version
 from tests.unit.explainer.made_up import write_bundle
 
@@ -22,13 +21,13 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> TritonRepository:
-    return TritonRepository(tmp_path / "models")
+def repository(tmp_path: Path) -> FolderRepository:
+    return FolderRepository(tmp_path / "models")
 
 
 def test_added_version_is_read_as_it_was_added(repository, bundle, tmp_path):
     added = repository.add_version("net", bundle, "key")
-    assert TritonRepository(tmp_path / "models").version("net", 1) == added
+    assert FolderRepository(tmp_path / "models").version("net", 1) == added
     assert added.digest == write_bundle(tmp_path / "same")
 
 
@@ -56,26 +55,6 @@ def test_version_that_cannot_be_read_does_not_take_the_others_along(repository, 
         find_version(repository, "net", 2)
 
 
-@pytest.mark.parametrize("is_gpu", [False, True])
-def test_configuration_of_an_earlier_release_is_renewed_and_the_model_runs_where_it_did(tmp_path, bundle, is_gpu):
-    TritonRepository(tmp_path / "models", is_gpu).add_version("net", bundle, "key")
-    config = tmp_path / "models" / "net" / "config.pbtxt"
-    written = config.read_text()
-    config.write_text(re.sub(r",\n +{ name: \"(CONTRAST|FAITHFULNESS)\"[^}]*}", "", written))
-    assert "CONTRAST" not in config.read_text()
-    TritonRepository(tmp_path / "models", not is_gpu).renew_configs()
-    assert config.read_text() == written
-
-
-def test_configuration_that_is_as_this_release_writes_it_is_left_alone(repository, bundle, tmp_path):
-    """Triton loads all versions again when the file changes."""
-    repository.add_version("net", bundle, "key")
-    config = tmp_path / "models" / "net" / "config.pbtxt"
-    before = config.stat()
-    repository.renew_configs()
-    assert (config.stat().st_ino, config.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-
-
 def test_no_number_is_used_twice(repository, bundle):
     repository.add_version("net", bundle, "one")
     repository.add_version("net", bundle, "two")
@@ -88,6 +67,12 @@ def test_last_version_takes_its_model_along_but_not_its_number(repository, bundl
     repository.remove_version("net", 1)
     assert repository.names() == []
     assert repository.add_version("net", bundle, "two").version == 2
+
+
+def test_version_of_another_size_is_taken(repository, bundle, tmp_path):
+    repository.add_version("net", bundle, "one")
+    write_bundle(tmp_path / "larger", side_px=8)
+    assert repository.add_version("net", tmp_path / "larger", "two").preprocessor.height_px == 8
 
 
 def test_version_with_other_labels_is_refused_and_leaves_nothing(repository, bundle, tmp_path):

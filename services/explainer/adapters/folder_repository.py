@@ -1,14 +1,12 @@
-"""The `ModelRepository` port on a folder that Triton loads from.
+"""The `ModelRepository` port on a folder, which the inference server reads too.
 
-    <root>/<name>/config.pbtxt              written once, and again by a release that asks more of a model
     <root>/<name>/champion.json             the version that requests without one reach
     <root>/<name>/shadow.json               the version that answers a share of them too, unseen, and those that were served for that alone
-    <root>/<name>/<version>/model.py        two lines, see `triton.backend`
     <root>/<name>/<version>/bundle/         the model bundle
     <root>/<name>/<version>/publication.json  who made it: the publication's key, the bundle's digest, the version that a rollback repeats, whether as a shadow
     <root>/.<name>.highest.json             the highest number that a version ever had
 
-Everything but the pointers, the configuration and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
+Everything but the pointers and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
 processes keep what they read of a version.
 """
 
@@ -30,23 +28,21 @@ import filelock
 from services.common.runtime.errors import Conflict, InvalidInput
 from services.common.vision.model_bundle import bundle_digest, describe_bundle
 from services.explainer.ports import ServedVersion, ShadowPointer
-from services.explainer.triton import tensors
 
 log = logging.getLogger(__name__)
 
 _CHAMPION = "champion.json"
 _SHADOW = "shadow.json"
 _PUBLICATION = "publication.json"
-_CONFIG = "config.pbtxt"
+_BUNDLE = "bundle"
 _HIGHEST = ".{name}.highest.json"
 
 
-class TritonRepository:
-    """Model repository under `root`; `is_gpu` decides where new models run."""
+class FolderRepository:
+    """Model repository under `root`."""
 
-    def __init__(self, root: Path, is_gpu: bool = False) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = Path(root)
-        self._is_gpu = is_gpu
         self._unreadable: set[Path] = set()
         self._root.mkdir(parents=True, exist_ok=True)
 
@@ -56,23 +52,8 @@ class TritonRepository:
         return sorted(
             folder.name
             for folder in self._root.iterdir()
-            if not folder.name.startswith(".") and (folder / _CONFIG).is_file()
+            if not folder.name.startswith(".") and self.numbers(folder.name)
         )
-
-    def renew_configs(self) -> None:
-        """Write those configurations anew that an earlier release wrote otherwise. Where a model runs stays as it is.
-
-        A Triton that has such a model loaded goes on with the old one until it is started again, which a new release needs anyway.
-        """
-        for name in self.names():
-            config = self._root / name / _CONFIG
-            written, versions = config.read_text(), self.versions(name)
-            if not versions:
-                continue
-            renewed = _render_config(versions[-1], "KIND_GPU" in written)
-            if renewed != written:
-                log.info("configuration renewed", extra={"model": name})
-                self._replace(config, renewed)
 
     def numbers(self, name: str) -> list[int]:
         """See the port."""
@@ -129,7 +110,7 @@ class TritonRepository:
 
     def bundle(self, name: str, version: int) -> Path:
         """See the port."""
-        return self._root / name / str(version) / tensors.BUNDLE_FOLDER
+        return self._root / name / str(version) / _BUNDLE
 
     def add_version(
         self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0, as_shadow: bool = False
@@ -139,28 +120,25 @@ class TritonRepository:
         Raises
         ------
         InvalidInput
-            When the bundle's input shape or labels differ from the versions before: Triton's configuration is per model.
+            When the bundle's labels differ from the versions before: callers name classes, and so do comparisons and gates.
         """
         folder = self._root / name
         versions = self.versions(name)
         number = self._take_number(name)
         aside = self._root / f".incoming-{uuid.uuid4().hex}"
         try:
-            shutil.copytree(bundle, aside / tensors.BUNDLE_FOLDER)
-            (aside / "model.py").write_text(tensors.MODEL_SHELL)
+            shutil.copytree(bundle, aside / _BUNDLE)
             publication = {
                 "key": publication_key,
-                "digest": bundle_digest(aside / tensors.BUNDLE_FOLDER),
+                "digest": bundle_digest(aside / _BUNDLE),
                 "repeats_version": repeats_version,
                 "as_shadow": as_shadow,
             }
             (aside / _PUBLICATION).write_text(json.dumps(publication))
             fresh = _describe(aside, name, number)
             if versions:
-                _check_same_interface(versions[-1], fresh)
-            elif not self.numbers(name):
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / _CONFIG).write_text(_render_config(fresh, self._is_gpu))
+                _check_same_labels(versions[-1], fresh)
+            folder.mkdir(exist_ok=True)
             aside.replace(folder / str(number))
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -205,11 +183,6 @@ class TritonRepository:
         aside.replace(path)
 
 
-def _render_config(version: ServedVersion, is_gpu: bool) -> str:
-    shape = (version.preprocessor.channels, version.preprocessor.height_px, version.preprocessor.width_px)
-    return tensors.render_config(version.name, shape, len(version.labels), is_gpu)
-
-
 @lru_cache(maxsize=256)
 def _read_version(folder: Path, number: int) -> ServedVersion:
     # Versions never change, so what was read once holds.
@@ -217,7 +190,7 @@ def _read_version(folder: Path, number: int) -> ServedVersion:
 
 
 def _describe(folder: Path, name: str, number: int) -> ServedVersion:
-    bundle = folder / tensors.BUNDLE_FOLDER
+    bundle = folder / _BUNDLE
     described = describe_bundle(bundle)
     publication = json.loads((folder / _PUBLICATION).read_text())
     return ServedVersion(
@@ -234,9 +207,6 @@ def _describe(folder: Path, name: str, number: int) -> ServedVersion:
     )
 
 
-def _check_same_interface(before: ServedVersion, fresh: ServedVersion) -> None:
+def _check_same_labels(before: ServedVersion, fresh: ServedVersion) -> None:
     if fresh.labels != before.labels:
         raise InvalidInput("bundle_path", f"labels differ from version {before.version}: {', '.join(before.labels)}")
-    shapes = [(p.channels, p.height_px, p.width_px) for p in (before.preprocessor, fresh.preprocessor)]
-    if shapes[0] != shapes[1]:
-        raise InvalidInput("bundle_path", f"input shape {shapes[1]} differs from version {before.version}: {shapes[0]}")
