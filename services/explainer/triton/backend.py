@@ -45,14 +45,16 @@ class TritonPythonModel:
         except ServiceError as error:
             raise pb_utils.TritonModelException(error.message) from error
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request, in order."""
+    def execute(self, requests: list[Any]) -> None:
+        """Answer each request, in order, as soon as its maps are made: responses that were returned would all wait for the last."""
         pixel_values = [self._read(request, tensors.PIXEL_VALUES).to(self._bundle.device) for request in requests]
         everything, logits = torch.cat(pixel_values), Logits(self._bundle.model)
         with torch.inference_mode():
             parts = everything.split(logits.rows_in_flight(everything))
             answers = torch.cat([logits(part) for part in parts]).split([len(pixels) for pixels in pixel_values])
-        return [self._respond(*row) for row in zip(requests, pixel_values, answers, strict=True)]
+        for request, *row in zip(requests, pixel_values, answers, strict=True):
+            response = self._respond(request, *row)
+            request.get_response_sender().send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def finalize(self) -> None:
         """Let the weights go."""
