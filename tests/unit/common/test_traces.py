@@ -23,7 +23,7 @@ from services.trainer.adapters.job_record import JobRecord
 from services.trainer.ports import TRACE
 from tests.unit.common.test_server import DEADLINE_S, LVLM, ExampleSettings
 from tests.unit.trainer.made_up import make_request
-from tests.unit.trainer.test_tasks import _Stage
+from tests.unit.trainer.task_stage import TaskStage
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 
@@ -107,7 +107,7 @@ def test_a_job_that_was_filed_in_no_trace_keeps_none(tmp_path: Path):
     assert record.read(record.file(make_request()).job_id, TRACE) is None
 
 
-def run_steps(stage: _Stage) -> list[dict[str, str]]:
+def run_steps(stage: TaskStage) -> list[dict[str, str]]:
     """The traces in which a job's steps run, a batch of critiques among them."""
     carried: list[dict[str, str]] = []
     stage.step.train = stage.step.consume = lambda _: carried.append(carry_trace())
@@ -117,21 +117,21 @@ def run_steps(stage: _Stage) -> list[dict[str, str]]:
 
 
 def test_a_jobs_steps_go_on_in_its_trace_whoever_sent_them_on(tmp_path: Path, caller: None):
-    stage = _Stage(tmp_path)
+    stage = TaskStage(tmp_path)
     with trace.use_span(trace.INVALID_SPAN):
         assert [is_caller(carried) for carried in run_steps(stage)] == [True, True]
 
 
 @pytest.mark.parametrize("kept", [None, "no headers", ["a list"], {"traceparent": 7}])
 def test_a_jobs_steps_run_without_a_trace_and_with_a_broken_one(tmp_path: Path, kept: object):
-    stage = _Stage(tmp_path)
+    stage = TaskStage(tmp_path)
     if kept is not None:
         stage.record.write_once(stage.job_id, TRACE, kept)
     assert run_steps(stage) == [{}, {}]
 
 
 def test_a_message_of_a_job_that_is_none_runs_without_a_trace(tmp_path: Path):
-    stage = _Stage(tmp_path)
+    stage = TaskStage(tmp_path)
     stage.run(TRAIN_TASK, job_id="../../etc")
     assert stage.step.call_count == 1
 

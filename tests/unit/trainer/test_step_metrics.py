@@ -17,7 +17,7 @@ from services.trainer.ports import Progress, RunKilled, WorkerStopping
 from services.trainer.tasks import RETRY_COUNT
 from tests.unit.trainer.made_up import make_critique
 from tests.unit.trainer.review_stage import DIGESTS, ReviewStage
-from tests.unit.trainer.test_tasks import _Stage
+from tests.unit.trainer.task_stage import TaskStage
 
 STEPS, TRAININGS = "plumbline_trainer_steps_total", "plumbline_trainer_trainings_total"
 GATE, CRITIQUES = "plumbline_trainer_gate_decisions_total", "plumbline_trainer_critiques_total"
@@ -51,7 +51,7 @@ def grown(name: str, before: dict[tuple[str, ...], float]) -> dict[tuple[str, ..
     ],
 )
 def test_a_message_is_counted_by_how_it_ended(tmp_path: Path, failures: list[Exception], ends: dict[str, int]):
-    stage, before = _Stage(tmp_path), read(STEPS)
+    stage, before = TaskStage(tmp_path), read(STEPS)
     stage.step.failures = list(failures)
     stage.run(TRAIN_TASK)
     assert grown(STEPS, before) == {(TRAIN_TASK, end): count for end, count in ends.items()}
@@ -88,7 +88,7 @@ def test_a_training_is_counted_by_how_it_ended_and_what_the_gate_said(
     before = {name: read(name) for name in (TRAININGS, GATE, "plumbline_trainer_training_reports_total")}
     expected = pytest.raises(type(result)) if isinstance(result, Exception) else contextlib.nullcontext()
     with expected:
-        assert MeteredRun(run)(_Stage(tmp_path).job, reports.append, lambda: True, lambda *_: None) is result
+        assert MeteredRun(run)(TaskStage(tmp_path).job, reports.append, lambda: True, lambda *_: None) is result
     assert grown(TRAININGS, before[TRAININGS]) == {(outcome,): 1}
     assert grown(GATE, before[GATE]) == ({(decision,): 1} if decision else {})
     assert grown("plumbline_trainer_training_reports_total", before["plumbline_trainer_training_reports_total"]) == {

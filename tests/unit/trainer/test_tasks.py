@@ -5,75 +5,26 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import celery
 import pytest
 
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable
-from services.common.runtime.folder_store import FolderStore
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUE_TASK, JOBS_QUEUE, SUBMIT_TASK, TRAIN_TASK
-from services.trainer.adapters.job_record import JobRecord
-from services.trainer.domain.job import Job, JobState
-from services.trainer.handlers.submitting import Submission
+from services.trainer.domain.job import JobState
 from services.trainer.ports import WorkerStopping
-from services.trainer.tasks import RETRY_COUNT, Steps, _delay_s, register_tasks
-from tests.unit.trainer.made_up import SPECIFICATION, make_request
-
-
-class _Step:
-    """Every use case at once: raises what it is given, call by call, then succeeds."""
-
-    def __init__(self) -> None:
-        self.failures: list[Exception] = []
-        self.call_count = 0
-        self.submitted: list[Submission] = []
-
-    def run(self, argument: Any) -> None:
-        self.call_count += 1
-        if self.failures:
-            raise self.failures.pop(0)
-
-    critique = train = consume = run
-
-    def submit(self, submission: Submission) -> None:
-        self.run(submission)
-        self.submitted.append(submission)
-
-
-class _Stage:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.record, self.step = JobRecord(FolderStore(root)), _Step()
-        self.app = celery.Celery(broker="memory://", set_as_current=False)
-        self.app.conf.update(task_default_queue=JOBS_QUEUE, task_ignore_result=True)
-        steps = Steps(self.record, self.step, self.step, self.step, self.step, self.read)
-        register_tasks(self.app, steps)
-        self.job_id = self.record.advance(self.record.file(make_request()), JobState.CRITIQUING).job_id
-
-    def read(self, request: dict[str, str]) -> Submission:
-        return Submission(request.get("key", ""), "stripes", 0, "set", SPECIFICATION)
-
-    def run(self, name: str, **kwargs: Any) -> None:
-        self.app.tasks[name].apply(kwargs=kwargs or {"job_id": self.job_id}, task_id="t1")
-
-    @property
-    def job(self) -> Job:
-        return self.record.load(self.job_id)
-
-    def kept(self, folder: str) -> int:
-        return len(list((self.root / folder).glob("*.json")))
+from services.trainer.tasks import RETRY_COUNT, _delay_s
+from tests.unit.trainer.task_stage import TaskStage
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> _Stage:
-    return _Stage(tmp_path)
+def stage(tmp_path: Path) -> TaskStage:
+    return TaskStage(tmp_path)
 
 
 @pytest.mark.parametrize("task", [CRITIQUE_TASK, TRAIN_TASK])
 @pytest.mark.parametrize("failure", [lambda: Unavailable("explainer is away"), lambda: OSError(28, "disk is full")])
 def test_a_neighbour_or_a_disk_that_comes_back_costs_the_job_nothing(
-    stage: _Stage, task: str, failure: Callable[[], Exception]
+    stage: TaskStage, task: str, failure: Callable[[], Exception]
 ):
     stage.step.failures = [failure() for _ in range(RETRY_COUNT)]
     stage.run(task)
@@ -87,7 +38,7 @@ def test_a_neighbour_or_a_disk_that_comes_back_costs_the_job_nothing(
         (lambda: OSError(28, "disk is full"), "a file can't be read or written: disk is full"),
     ],
 )
-def test_one_that_stays_away_ends_the_job_with_the_reason(stage: _Stage, failure: Callable, reason: str):
+def test_one_that_stays_away_ends_the_job_with_the_reason(stage: TaskStage, failure: Callable, reason: str):
     stage.step.failures = [failure() for _ in range(RETRY_COUNT + 1)]
     stage.run(TRAIN_TASK)
     assert (stage.job.state, stage.job.events[-1].reason) == (JobState.FAILED, reason)
@@ -99,13 +50,13 @@ def test_a_neighbour_is_waited_for_five_minutes_and_never_as_long_as_the_recover
     assert sum(delays) > 300
 
 
-def test_what_can_not_be_done_ends_the_job_at_once(stage: _Stage):
+def test_what_can_not_be_done_ends_the_job_at_once(stage: TaskStage):
     stage.step.failures = [InvalidInput("dataset_path", "gone")]
     stage.run(CRITIQUE_TASK)
     assert (stage.job.state, stage.job.events[-1].reason) == (JobState.FAILED, "dataset_path: gone")
 
 
-def test_a_bug_ends_the_job_at_once_with_a_request_id(stage: _Stage):
+def test_a_bug_ends_the_job_at_once_with_a_request_id(stage: TaskStage):
     stage.step.failures = [ZeroDivisionError("secret")]
     stage.run(TRAIN_TASK)
     assert stage.job.state == JobState.FAILED
@@ -113,13 +64,13 @@ def test_a_bug_ends_the_job_at_once_with_a_request_id(stage: _Stage):
     assert "secret" not in stage.job.events[-1].reason
 
 
-def test_a_job_that_another_worker_has_goes_on_there(stage: _Stage):
+def test_a_job_that_another_worker_has_goes_on_there(stage: TaskStage):
     stage.step.failures = [Conflict("another worker is at the train step")]
     stage.run(TRAIN_TASK)
     assert (stage.job.state, stage.step.call_count) == (JobState.CRITIQUING, 1)
 
 
-def test_a_worker_that_is_told_to_go_sends_its_step_on_without_using_up_a_retry(stage: _Stage):
+def test_a_worker_that_is_told_to_go_sends_its_step_on_without_using_up_a_retry(stage: TaskStage):
     stage.step.failures = [Unavailable("explainer is away"), WorkerStopping("the worker is told to go")]
     stage.run(CRITIQUE_TASK)
     with stage.app.connection() as connection:
@@ -131,26 +82,26 @@ def test_a_worker_that_is_told_to_go_sends_its_step_on_without_using_up_a_retry(
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError("secret"), InvalidInput("job_id", "odd")])
-def test_a_batch_that_can_not_be_taken_in_is_set_aside_and_the_job_goes_on(stage: _Stage, failure: Exception):
+def test_a_batch_that_can_not_be_taken_in_is_set_aside_and_the_job_goes_on(stage: TaskStage, failure: Exception):
     stage.step.failures = [failure]
     stage.run(CONSUME_CRITIQUES_TASK, batch={"job_id": stage.job_id, "critiques": []})
     assert stage.job.state == JobState.CRITIQUING
     assert stage.kept(f"jobs/{stage.job_id}/set_aside") == 1
 
 
-def test_a_batch_of_no_job_that_can_not_be_taken_in_lies_unclaimed(stage: _Stage):
+def test_a_batch_of_no_job_that_can_not_be_taken_in_lies_unclaimed(stage: TaskStage):
     stage.step.failures = [ZeroDivisionError()]
     stage.run(CONSUME_CRITIQUES_TASK, batch=["no batch"])
     assert stage.kept("unclaimed") == 1
 
 
-def test_a_submission_without_a_key_is_filed_under_its_messages_id(stage: _Stage):
+def test_a_submission_without_a_key_is_filed_under_its_messages_id(stage: TaskStage):
     for request in ({}, {"key": "mine"}):
         stage.run(SUBMIT_TASK, request=request)
     assert [submission.idempotency_key for submission in stage.step.submitted] == ["message-t1", "mine"]
 
 
-def test_a_refused_submission_lies_unclaimed(stage: _Stage):
+def test_a_refused_submission_lies_unclaimed(stage: TaskStage):
     stage.step.failures = [InvalidInput("dataset_path", "gone")]
     stage.run(SUBMIT_TASK, request={"key": "mine"})
     assert stage.kept("unclaimed") == 1

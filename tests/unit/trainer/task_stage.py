@@ -1,0 +1,64 @@
+"""Celery's tasks of the trainer around a step that does as it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import celery
+
+from services.common.runtime.folder_store import FolderStore
+from services.common.runtime.queues import JOBS_QUEUE
+from services.trainer.adapters.job_record import JobRecord
+from services.trainer.domain.job import Job, JobState
+from services.trainer.handlers.submitting import Submission
+from services.trainer.tasks import Steps, register_tasks
+from tests.unit.trainer.made_up import SPECIFICATION, make_request
+
+
+class FailingStep:
+    """Every use case at once: raises what it is given, call by call, then succeeds."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.call_count = 0
+        self.submitted: list[Submission] = []
+
+    def run(self, argument: Any) -> None:
+        self.call_count += 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+    critique = train = consume = run
+
+    def submit(self, submission: Submission) -> None:
+        self.run(submission)
+        self.submitted.append(submission)
+
+
+class TaskStage:
+    """The tasks on one job that is being critiqued; what they do is `step`'s."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.record, self.step = JobRecord(FolderStore(root)), FailingStep()
+        self.app = celery.Celery(broker="memory://", set_as_current=False)
+        self.app.conf.update(task_default_queue=JOBS_QUEUE, task_ignore_result=True)
+        with self.app.connection() as connection:  # one broker for the whole process
+            connection.SimpleQueue(JOBS_QUEUE).clear()
+        steps = Steps(self.record, self.step, self.step, self.step, self.step, self.read)
+        register_tasks(self.app, steps)
+        self.job_id = self.record.advance(self.record.file(make_request()), JobState.CRITIQUING).job_id
+
+    def read(self, request: dict[str, str]) -> Submission:
+        return Submission(request.get("key", ""), "stripes", 0, "set", SPECIFICATION)
+
+    def run(self, name: str, **kwargs: Any) -> None:
+        self.app.tasks[name].apply(kwargs=kwargs or {"job_id": self.job_id}, task_id="t1")
+
+    @property
+    def job(self) -> Job:
+        return self.record.load(self.job_id)
+
+    def kept(self, folder: str) -> int:
+        return len(list((self.root / folder).glob("*.json")))
