@@ -63,12 +63,16 @@ class ShadowPointer:
 
 @dataclass(frozen=True)
 class Question:
-    """What to attribute, by which method: the evidence for class `target` (-1: the predicted one), against `contrast` (-1: none)."""
+    """What to attribute, by which method: the evidence for class `target` (-1: the predicted one), against `contrast` (-1: none).
+
+    What is asked `in_bulk` lets everything else go first.
+    """
 
     method: str
     target: int = -1
     contrast: int = -1
     with_faithfulness: bool = False
+    in_bulk: bool = False
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,29 @@ async def test_attribution_that_fails_fails_only_who_asked_for_it(served):
     assert [type(answer) for answer in answers] == [Inference, Unsupported] + [Inference] * 8
 
 
+async def test_a_single_picture_goes_before_those_in_bulk(served):
+    version = FolderRepository(served.layout.models).version(served.name, 1)
+    pixels = np.stack([version.preprocessor(decode_image(data, ImageLimits(), "")) for _, data in served.pictures[:64]])
+    classifier = TritonClassifier(served.layout.triton, 30)
+    ended: list[str] = []
+
+    async def ask(name: str, pixel_values: np.ndarray, question: Question) -> None:
+        await classifier.infer(version, pixel_values, 60, question)
+        ended.append(name)
+
+    try:
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(8):
+                asking.create_task(ask("bulk", pixels, Question("DEEP_LIFT_SHAP", 0, in_bulk=True)))
+            await asyncio.sleep(0.5)  # until the first is in work and the others wait
+            asking.create_task(ask("single", pixels[:1], Question("DEEP_LIFT_SHAP", 0)))
+    finally:
+        await classifier.close()
+    assert (
+        ended.index("single") < 5
+    )  # at the end, first come first served; Triton may have taken the next batch out already
+
+
 def refused(served: Served, method: str, request, timeout_s: float = 30) -> grpc.RpcError:
     with grpc.insecure_channel(served.layout.explainer) as channel, pytest.raises(grpc.RpcError) as caught:
         getattr(rpc.ExplainerServiceStub(channel), method)(request, timeout=timeout_s)

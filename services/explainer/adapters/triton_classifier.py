@@ -135,6 +135,7 @@ class TritonClassifier:
                 outputs=[triton.InferRequestedOutput(name) for name in names],
                 client_timeout=timeout_s,
                 timeout=int(timeout_s * 1e6),  # in Triton's queue, microseconds
+                priority=tensors.IN_BULK if question and question.in_bulk else tensors.AT_ONCE,
             )
         except InferenceServerException as error:
             raise _translate(error, f"{served.name} version {served.version}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ class Explaining:
             When `budget` was spent before the last segment.
         """
         served = self.pin(name, version, digest, options)
-        rows = await self._attribute(served, pictures, options, budget)
+        rows = await self._attribute(served, pictures, _ask(options, served.labels), budget)
         for index, row in enumerate(rows):
             if _is_contrast(options, row.prediction):
                 raise _contrast_refused(options, f"images[{index}]")
@@ -146,7 +146,8 @@ class Explaining:
         DeadlineExceeded
             When `budget` was spent before the last segment.
         """
-        rows = await self._attribute(served, pictures, options, budget)
+        question = replace(_ask(options, served.labels), in_bulk=True)
+        rows = await self._attribute(served, pictures, question, budget)
         refused = [_is_contrast(options, row.prediction) for row in rows]
         kept = [row for row, is_refused in zip(rows, refused, strict=True) if not is_refused]
         explanations = iter(await self._segment(kept, options, budget))
@@ -155,11 +156,11 @@ class Explaining:
         ]
 
     async def _attribute(
-        self, served: ServedVersion, pictures: Sequence[np.ndarray], options: ExplainOptions, budget: Budget
+        self, served: ServedVersion, pictures: Sequence[np.ndarray], question: Question, budget: Budget
     ) -> list[_Row]:
         pixel_values = await asyncio.to_thread(_preprocess, served, pictures, budget)
         remaining_s = budget.remaining_s("pictures preprocessed")
-        answers = await self._classifier.infer(served, pixel_values, remaining_s, _ask(options, served.labels))
+        answers = await self._classifier.infer(served, pixel_values, remaining_s, question)
         predictions = _read_logits(served, answers.logits)
         return [_Row(*row) for row in zip(pictures, predictions, *_columns(answers), strict=True)]
 

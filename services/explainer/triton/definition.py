@@ -48,11 +48,13 @@ def model_config(
             ],
             "instance_group": [{"count": 1, "kind": "KIND_GPU" if is_gpu else "KIND_CPU"}],
             "dynamic_batching": {
+                "priority_levels": len(tensors.PRIORITIES),
+                "default_priority_level": tensors.AT_ONCE,
                 "default_queue_policy": {
                     "max_queue_size": tensors.MAX_QUEUE,
                     "timeout_action": "REJECT",
                     "allow_timeout_override": True,
-                }
+                },
             },
             "parameters": {BUNDLE: {"string_value": str(bundle.resolve())}},
         }
