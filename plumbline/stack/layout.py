@@ -126,8 +126,11 @@ def _chosen(*prefixes: str) -> dict[str, str]:
 
 
 def _keep_memory(most_bytes: int) -> dict[str, str]:
-    """glibc's bounds, the second of which it would leave at 128 KiB once the first is set, instead of twice the first."""
-    return {"MALLOC_MMAP_THRESHOLD_": str(most_bytes), "MALLOC_TRIM_THRESHOLD_": str(2 * most_bytes)}
+    """glibc's bounds, the second of which it would leave at 128 KiB once the first is set, instead of twice the first; and few heaps,
+    for each thread's own would keep that much.
+    """
+    bounds = {"MALLOC_MMAP_THRESHOLD_": most_bytes, "MALLOC_TRIM_THRESHOLD_": 2 * most_bytes, "MALLOC_ARENA_MAX": 2}
+    return {name: str(bound) for name, bound in bounds.items()}
 
 
 def _port(address: str) -> int:

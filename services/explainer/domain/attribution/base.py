@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
-ELEMENTS_IN_FLIGHT = 2**23
-"""Input elements (pictures × channels × height × width) in one pass: bounds memory whatever the request's and the model's size.
+ELEMENTS_IN_FLIGHT = 2**21
+"""Input elements (pictures × channels × height × width) in one pass: bounds memory whatever the request's and the model's size. On a CPU four times as many took
+a sixth longer, for what a ResNet-18 keeps of 55 pictures of 224 pixels is in no cache.
 A pass keeps some hundred times as much in activations and gradients for the nets that are served here."""
 
 
