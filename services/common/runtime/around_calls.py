@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 
+from services.common.runtime.behaviours import replace_behaviour
+
 _OURS = "/plumbline."
 
 End = Callable[[grpc.StatusCode], object]
@@ -32,13 +34,7 @@ class AroundCalls(grpc.aio.ServerInterceptor):
             return handler
         service, method = details.method.removeprefix("/").split("/")
         wrap = self._around_stream if handler.response_streaming else self._around_unary
-        behaviour, make_handler = {
-            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
-            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
-            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
-            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
-        }[handler.request_streaming, handler.response_streaming]
-        return make_handler(wrap(behaviour, service, method), handler.request_deserializer, handler.response_serializer)
+        return replace_behaviour(handler, lambda behaviour: wrap(behaviour, service, method))
 
     # A call's end keeps the frames that it went through, see `grpc_status`: neither request nor response may stay in ours.
 

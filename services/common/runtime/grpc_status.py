@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from services.common.runtime import errors
+from services.common.runtime.behaviours import replace_behaviour
 
 log = logging.getLogger(__name__)
 
@@ -123,13 +124,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         # The guards read the messages: gRPC itself answers UNKNOWN to bytes that are none, and logs a stack.
         read = partial(_read_each if handler.request_streaming else _read, deserialize=handler.request_deserializer)
         guard = _guard_stream if handler.response_streaming else _guard_unary
-        behaviour, make_handler = {
-            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
-            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
-            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
-            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
-        }[handler.request_streaming, handler.response_streaming]
-        return make_handler(guard(behaviour, read, details.method), response_serializer=handler.response_serializer)
+        return replace_behaviour(
+            handler, lambda behaviour: guard(behaviour, read, details.method), request_deserializer=None
+        )
 
 
 def _read(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:

@@ -20,6 +20,7 @@ import grpc
 import yaml
 
 from plumbline.fresh_files import FreshFiles, UnusableFile
+from services.common.runtime.behaviours import replace_behaviour
 from services.common.runtime.callers import read_proven_name
 from services.common.runtime.errors import PermissionDenied
 from services.common.runtime.settings import ServiceSettings
@@ -119,11 +120,7 @@ class RoleInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or details.method.startswith(_HEALTH):
             return handler
-        received, answered = (
-            "stream" if is_one else "unary" for is_one in (handler.request_streaming, handler.response_streaming)
-        )
-        kind = f"{received}_{answered}"
-        return handler._replace(**{kind: partial(self._call, details.method, getattr(handler, kind))})
+        return replace_behaviour(handler, lambda behaviour: partial(self._call, details.method, behaviour))
 
     def _call(self, method: str, behaviour: Callable[..., Any], request: Any, context: grpc.aio.ServicerContext) -> Any:
         """What `behaviour` returns, be it a coroutine or the answers of a stream."""
