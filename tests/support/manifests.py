@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +25,21 @@ def render(folder: Path) -> list[Object]:
     if result.returncode:
         raise RuntimeError(result.stderr)
     return [content for content in yaml.safe_load_all(result.stdout) if content]
+
+
+def render_component(folder: Path, component: str, **more: Any) -> list[Object]:
+    """Objects of the local overlay with one of the components, and with what `more` adds to the kustomization that is written into `folder`."""
+    # Kustomize refuses absolute paths, and relative ones by way of a link.
+    real = Path(os.path.realpath(folder))
+    overlay, place = (os.path.relpath(K8S / path, real) for path in ("overlays/local-cpu", f"components/{component}"))
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [overlay],
+        "components": [place],
+    }
+    (real / "kustomization.yaml").write_text(yaml.safe_dump(kustomization | more))
+    return render(real)
 
 
 def violations(objects: list[Object], with_tags: bool = True) -> list[str]:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import kubernetes_validate
 import pytest
 
 from services.common.runtime.queues import WORKER_QUEUES
-from tests.support.manifests import K8S, Object, render, violations
+from tests.support.manifests import Object, render_component, violations
 from tests.unit.deploy.test_manifests import KUBERNETES_VERSION
-
-OVERLAY = """
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [{overlay}]
-components: [{component}]
-"""
 
 
 @pytest.fixture(scope="module")
 def scaled(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     """The local overlay with the component."""
-    # Kustomize refuses absolute paths, and relative ones by way of a link.
-    folder = Path(os.path.realpath(tmp_path_factory.mktemp("scaled")))
-    places = {"overlay": K8S / "overlays" / "local-cpu", "component": K8S / "components" / "autoscaling"}
-    content = OVERLAY.format(**{name: os.path.relpath(place, folder) for name, place in places.items()})
-    (folder / "kustomization.yaml").write_text(content)
-    return render(folder)
+    return render_component(tmp_path_factory.mktemp("scaled"), "autoscaling")
 
 
 def _find(objects: list[Object], kind: str, name: str) -> Object:

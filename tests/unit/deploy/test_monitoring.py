@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -15,8 +13,7 @@ from services.common.runtime import metrics as common
 from services.explainer import metrics as explainer
 from services.lvlm import metrics as lvlm
 from services.trainer import metrics as trainer
-from tests.support.manifests import K8S, ROOT, Object, render, violations
-from tests.unit.deploy.test_autoscaling import OVERLAY
+from tests.support.manifests import K8S, ROOT, Object, render_component, violations
 from tests.unit.deploy.test_manifests import KUBERNETES_VERSION, SETTINGS
 
 COMPONENT = K8S / "components" / "monitoring"
@@ -46,12 +43,7 @@ METRICS = list_metrics()
 @pytest.fixture(scope="module")
 def monitored(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     """The local overlay with the component."""
-    # Kustomize refuses absolute paths, and relative ones by way of a link.
-    folder = Path(os.path.realpath(tmp_path_factory.mktemp("monitored")))
-    places = {"overlay": K8S / "overlays" / "local-cpu", "component": COMPONENT}
-    content = OVERLAY.format(**{name: os.path.relpath(place, folder) for name, place in places.items()})
-    (folder / "kustomization.yaml").write_text(content)
-    return render(folder)
+    return render_component(tmp_path_factory.mktemp("monitored"), COMPONENT.name)
 
 
 def _of_kind(objects: list[Object], kind: str) -> list[Object]:

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import kubernetes_validate
 import pytest
 
-from tests.support.manifests import K8S, Object, render, violations
+from tests.support.manifests import K8S, Object, render_component, violations
 from tests.unit.deploy.test_manifests import KUBERNETES_VERSION, SETTINGS
 
-OVERLAY = """
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-namespace: plumbline
-resources: [{overlay}]
-components: [{component}]
-configMapGenerator:
-  - {{name: plumbline-roles, files: [roles.yaml], options: {{disableNameSuffixHash: true}}}}
-"""
 DEPLOYMENTS = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     """The local overlay with the component, and the roles that it asks for."""
-    # Kustomize refuses absolute paths, and relative ones by way of a link.
-    folder = Path(os.path.realpath(tmp_path_factory.mktemp("secured")))
-    places = {"overlay": K8S / "overlays" / "local-cpu", "component": K8S / "components" / "tls"}
-    content = OVERLAY.format(**{name: os.path.relpath(place, folder) for name, place in places.items()})
-    (folder / "kustomization.yaml").write_text(content)
+    folder = tmp_path_factory.mktemp("secured")
     (folder / "roles.yaml").write_text("publisher: [trainer]")
-    return render(folder)
+    roles = {"name": "plumbline-roles", "files": ["roles.yaml"], "options": {"disableNameSuffixHash": True}}
+    return render_component(folder, "tls", namespace="plumbline", configMapGenerator=[roles])
 
 
 def _pod(objects: list[Object], deployment: str) -> Object:

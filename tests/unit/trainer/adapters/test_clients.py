@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -24,6 +22,7 @@ from services.common.vision.typed_rules import MaskSource
 from services.trainer.adapters.explainer_client import ExplainerClient
 from services.trainer.adapters.lvlm_client import LvlmClient
 from services.trainer.ports import ExplainedSample, ModelAnswer, Sample
+from tests.support.commands import serve
 from tests.unit.trainer.made_up import MODEL_DIGEST, RULES, SPECIFICATION
 
 MODEL = ModelAnswer("stripes", 1, MODEL_DIGEST, ("0", "1"))
@@ -73,30 +72,15 @@ def _slow(context: grpc.ServicerContext) -> None:
     context.abort(grpc.StatusCode.CANCELLED, "the caller went")
 
 
-@contextmanager
-def _serving(servicer: _Limited) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 * 2**20)])
-    if isinstance(servicer, _Explainer):
-        explainer_rpc.add_ExplainerServiceServicer_to_server(servicer, server)
-    else:
-        lvlm_rpc.add_LvlmServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait()
-
-
 def _explain(servicer: _Explainer, samples: list[Sample], timeout_s: float = TIMEOUT_S) -> list[ExplainedSample]:
-    with _serving(servicer) as address:
+    with serve(servicer) as address:
         return ExplainerClient(address, timeout_s, timeout_s).explain(MODEL, samples)
 
 
 def _translate(servicer: _Lvlm, samples: list[Sample], timeout_s: float = TIMEOUT_S) -> None:
     segment = Segment(1, 1.0, np.ones((8, 8), dtype=bool))
     pictures = [ExplainedSample(sample, "0", (segment,), sample.path.read_bytes()) for sample in samples]
-    with _serving(servicer) as address:
+    with serve(servicer) as address:
         LvlmClient(address, timeout_s).translate(MODEL, SPECIFICATION, pictures, "j", MaskSource.AGREED, RULES)
 
 
@@ -166,7 +150,7 @@ def test_a_picture_that_is_too_much_alone_is_overloaded_and_one_that_takes_too_l
 
 
 def test_a_model_is_found_by_its_version_or_as_the_champion():
-    with _serving(_Explainer()) as address:
+    with serve(_Explainer()) as address:
         client = ExplainerClient(address, 5.0, 5.0)
         found = [client.find_model("stripes", version) for version in (0, 1, 2)]
         with pytest.raises(NotFound, match="no version 3"):
@@ -176,7 +160,7 @@ def test_a_model_is_found_by_its_version_or_as_the_champion():
 
 def test_predict_asks_in_chunks_of_256(samples: list[Sample]):
     servicer = _Explainer()
-    with _serving(servicer) as address:
+    with serve(servicer) as address:
         probabilities = ExplainerClient(address, 5.0, 5.0).predict(MODEL, samples * 8)
     assert [len(names) for names in servicer.taken] == [256, 64]
     assert probabilities.shape == (320, 2)
