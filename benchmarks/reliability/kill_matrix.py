@@ -5,6 +5,7 @@ Run: python -m benchmarks.reliability.kill_matrix --out FILE [--runs 200] [--see
 Each run files a job on a real local stack, waits for a state and a random moment within it, and hits one process: SIGKILL, SIGTERM, or SIGSTOP until the
 job's lease has run out and SIGCONT then. The supervisor starts again what ended, as Kubernetes would. The job must end PUBLISHED, REJECTED or FAILED with a reason,
 and what the explainer serves must be what the record says. A stack holds `RUNS_PER_STACK` jobs and is made anew then, for each publication costs Triton memory.
+A result file of the same seed is gone on with: each run draws from the seed and its own number alone.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Blow:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job that was hit: `struck_in` is the state it really was in, `faults` what must not have happened."""
+    """What became of a job that was hit: `struck_in` is the state it really was in, `faults` what must not have happened, `commit` the code that ran."""
 
     target: str
     signal: str
@@ -98,6 +99,7 @@ class Outcome:
     reason: str
     seconds: float
     faults: tuple[str, ...]
+    commit: str | None
 
 
 def main() -> None:
@@ -112,16 +114,15 @@ def main() -> None:
         parser.error(f"--state: expected a new folder, {arguments.state} exists")
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    rng = random.Random(arguments.seed)
-    blows = list(itertools.islice(draw_blows(rng), arguments.runs))
-    outcomes: list[Outcome] = []
+    blows = list(itertools.islice(draw_blows(random.Random(arguments.seed)), arguments.runs))
+    outcomes = read_outcomes(arguments.out, arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         state = (arguments.state or Path(folder)).resolve()
         model = make_model(state / "model")
-        for start in range(0, len(blows), RUNS_PER_STACK):
+        for start in range(len(outcomes), len(blows), RUNS_PER_STACK):
             with serving(state / f"stack-{start}", model, arguments.seed) as stack:
                 for blow in blows[start : start + RUNS_PER_STACK]:
-                    outcomes.append(stack.strike(blow, rng))
+                    outcomes.append(stack.strike(blow, random.Random(f"{arguments.seed} {len(outcomes)}")))
                     sys.stdout.write(f"{len(outcomes)}: {outcomes[-1]}\n")
                     sys.stdout.flush()
                     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +142,24 @@ def draw_blows(rng: random.Random) -> Iterator[Blow]:
         yield from rng.sample(cells, len(cells))
 
 
+def read_outcomes(file: Path, seed: int) -> list[Outcome]:
+    """The runs of a result file; none where there is no file yet.
+
+    Raises
+    ------
+    SystemExit
+        When the file is of another seed.
+    """
+    if not file.exists():
+        return []
+    result = json.loads(file.read_text())
+    if result["about"]["seed"] != seed:
+        raise SystemExit(
+            f"--out: {file} is of seed {result['about']['seed']}, expected a new file or one of seed {seed}"
+        )
+    return [Outcome(**{**outcome, "faults": tuple(outcome["faults"])}) for outcome in result["outcomes"]]
+
+
 def summarise(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     """Counts, and every run."""
     faulty = [outcome for outcome in outcomes if outcome.faults]
@@ -150,6 +169,7 @@ def summarise(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
         "faults": Counter(fault for outcome in faulty for fault in outcome.faults),
         "ended": Counter(outcome.ended for outcome in outcomes),
         "slowest_s": max(outcome.seconds for outcome in outcomes),
+        "commits": Counter(outcome.commit for outcome in outcomes),
         "median_s": sorted(outcome.seconds for outcome in outcomes)[len(outcomes) // 2],
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
@@ -191,6 +211,7 @@ class Stack:
         self._layout = layout
         self._bundle = bundle
         self._seed = seed
+        self._commit = where()["commit"]
         self._record = JobRecord(FolderStore(layout.store))
         self._number = 0
 
@@ -215,6 +236,7 @@ class Stack:
                 job.events[-1].reason,
                 round(time.monotonic() - started_at, 1),
                 tuple(self._find_faults(client, job)),
+                self._commit,
             )
 
     def _submit(self, client: Client, name: str) -> str:
