@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import random
 import shutil
 import signal
@@ -21,44 +20,38 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import psutil
 import torch
 import transformers
 
-from benchmarks.decoy.data import DecoyDigits, load_splits, write_imagefolder
-from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
-from benchmarks.provenance import ROOT, where
+from benchmarks.provenance import where
+from benchmarks.reliability.stage import DATASET, LONGEST_S, SPECIFICATION, insist, make_model, serving
 from plumbline.client import Client
-from plumbline.errors import PlumblineError
 from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
-from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import StackLayout
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import Job, JobState
 
-SPECIFICATION = ROOT / "benchmarks" / "decoy" / "specification.yaml"
 PICTURES_PER_CLASS, CRITIQUED_PER_CLASS = 40, 6
-MODEL_EPOCHS = 100
 RUNS_PER_STACK = 10
 LEASE_S, RECOVERY_INTERVAL_S, CHECKPOINT_INTERVAL_S = 3.0, 3.0, 1.0
+SHORT_WAITS = {
+    "TRAINER_LEASE_S": LEASE_S,
+    "TRAINER_RECOVERY_INTERVAL_S": RECOVERY_INTERVAL_S,
+    "TRAINER_CHECKPOINT_INTERVAL_S": CHECKPOINT_INTERVAL_S,
+}
 STOPPED_S = 2 * LEASE_S
 """A stopped process comes back when its lease is lost and somebody else may have the job."""
-LONGEST_S = 300.0
-"""A job that has not ended then is stuck: ten times as long as one takes."""
 _POLL_S = 0.02
-
-Answer = TypeVar("Answer")
 
 
 class Target(StrEnum):
@@ -118,9 +111,10 @@ def main() -> None:
     outcomes = read_outcomes(arguments.out, arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         state = (arguments.state or Path(folder)).resolve()
-        model = make_model(state / "model")
+        model = make_model(state / "model", PICTURES_PER_CLASS)
         for start in range(len(outcomes), len(blows), RUNS_PER_STACK):
-            with serving(state / f"stack-{start}", model, arguments.seed) as stack:
+            with serving(state / f"stack-{start}", model, SHORT_WAITS) as layout:
+                stack = Stack(layout, model / "bundle", arguments.seed)
                 for blow in blows[start : start + RUNS_PER_STACK]:
                     outcomes.append(stack.strike(blow, random.Random(f"{arguments.seed} {len(outcomes)}")))
                     sys.stdout.write(f"{len(outcomes)}: {outcomes[-1]}\n")
@@ -175,35 +169,6 @@ def summarise(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     }
 
 
-def make_model(folder: Path) -> Path:
-    """A small shortcut model's bundle, and beside it the pictures that it was trained on, as a data set."""
-    digits = load_splits("digits").train
-    rows = np.concatenate([np.flatnonzero(digits.labels == label)[:PICTURES_PER_CLASS] for label in range(10)])
-    few = DecoyDigits(*(getattr(digits, name)[rows] for name in ("pictures", "labels", "squares", "decoys")))
-    write_bundle(folder / "bundle", train_shortcut_model(digits, 0, MODEL_EPOCHS), digits, 0, MODEL_EPOCHS)
-    write_imagefolder(folder / "data", few, with_truth=False)
-    return folder
-
-
-@contextmanager
-def serving(state: Path, model: Path, seed: int) -> Iterator[Stack]:
-    """A fresh stack with short leases that serves `model`."""
-    settings = {
-        "TRAINER_LEASE_S": LEASE_S,
-        "TRAINER_RECOVERY_INTERVAL_S": RECOVERY_INTERVAL_S,
-        "TRAINER_CHECKPOINT_INTERVAL_S": CHECKPOINT_INTERVAL_S,
-    }
-    before = dict(os.environ)
-    os.environ.update({name: str(value) for name, value in settings.items()})
-    try:
-        with tied_stack(state) as layout:
-            shutil.copytree(model / "data", layout.data / "digits")
-            yield Stack(layout, model / "bundle", seed)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 class Stack:
     """A local stack whose processes are hit while it works."""
 
@@ -222,10 +187,10 @@ class Stack:
         started_at = time.monotonic()
         with Client(self._layout.explainer, self._layout.lvlm, self._layout.trainer) as client:
             path, digest = store_bundle(self._layout.store, name, self._bundle)
-            _insist(lambda: client.publish(name, path, 0, digest))
-            job_id = _insist(lambda: self._submit(client, name))
+            insist(lambda: client.publish(name, path, 0, digest))
+            job_id = insist(lambda: self._submit(client, name))
             struck_in = self._hit(job_id, blow, rng)
-            _insist(lambda: self._submit(client, name))  # as a caller would who got no answer
+            insist(lambda: self._submit(client, name))  # as a caller would who got no answer
             job = self._wait_for_end(job_id)
             return Outcome(
                 blow.target.value,
@@ -243,7 +208,7 @@ class Stack:
         request = trainer_pb.SubmitAlignmentRequest(
             idempotency_key=name,
             model={"name": name},
-            dataset_path="digits",
+            dataset_path=DATASET,
             specification=load_specification(SPECIFICATION).specification,
             options={
                 "images_per_class": CRITIQUED_PER_CLASS,
@@ -281,7 +246,7 @@ class Stack:
         return next((child for child in children if "services.trainer.training_process" in child.cmdline()), None)
 
     def _wait_for_end(self, job_id: str) -> Job:
-        end = time.monotonic() + LONGEST_S
+        end = time.monotonic() + LONGEST_S  # ten times as long as one takes
         while True:
             job = self._record.load(job_id)
             if job.state.is_final or time.monotonic() > end:
@@ -295,7 +260,7 @@ class Stack:
             yield f"{job.state} without a reason"
         own = [
             served.model.version
-            for served in _insist(lambda: client.models(job.request.model_name))
+            for served in insist(lambda: client.models(job.request.model_name))
             if json.loads(served.provenance_json).get("job_id") == job.job_id
         ]
         recorded = [event.published_version for event in job.events if event.state is JobState.PUBLISHED]
@@ -303,18 +268,6 @@ class Stack:
             yield "published twice"
         if own != recorded:
             yield f"served {own}, on record {recorded}"
-
-
-def _insist(call: Callable[[], Answer]) -> Answer:
-    """The answer of `call`, asked again for as long as its service, or one behind it, is away."""
-    end = time.monotonic() + LONGEST_S
-    while True:
-        try:
-            return call()
-        except PlumblineError as error:
-            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or time.monotonic() > end:
-                raise
-            time.sleep(0.2)
 
 
 def _process(pid: int) -> psutil.Process | None:
