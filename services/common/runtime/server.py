@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.common.runtime.arrivals import Arrivals
 from services.common.runtime.grpc_status import ErrorInterceptor
 from services.common.runtime.metrics import CallMetrics
 from services.common.runtime.roles import role_interceptors
@@ -22,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def build_server(
-    settings: ServiceSettings, services: Sequence[str]
+    settings: ServiceSettings, services: Sequence[str], outermost: Sequence[grpc.aio.ServerInterceptor] = ()
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """A server with metrics, traces, errors as statuses, health of each of `services` (full names) and reflection; not yet listening."""
     server = grpc.aio.server(
-        interceptors=[CallMetrics(), CallTraces(), ErrorInterceptor(), *role_interceptors(settings)],
+        interceptors=[*outermost, CallMetrics(), CallTraces(), ErrorInterceptor(), *role_interceptors(settings)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -50,7 +51,8 @@ async def serve(
 
     `services` are full service names, for health and reflection; `register` adds the servicers.
     """
-    server, health_servicer = build_server(settings, services)
+    arrivals = Arrivals()
+    server, health_servicer = build_server(settings, services, [arrivals])
     register(server)
     if not add_port(server, settings):
         raise OSError(f"listen: cannot bind {settings.listen}")
@@ -64,4 +66,8 @@ async def serve(
     await stop.wait()
     log.info("draining", extra={"drain_s": settings.drain_s})
     await health_servicer.enter_graceful_shutdown()
-    await server.stop(settings.drain_s)
+    await arrivals.hold()
+    stopping = asyncio.create_task(server.stop(settings.drain_s))
+    await asyncio.sleep(0)  # from here on the server takes nothing more
+    arrivals.release()
+    await stopping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from services.common.runtime.settings import ServiceSettings
 LVLM = lvlm_service_pb2.DESCRIPTOR.services_by_name["LvlmService"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
 DEADLINE_S = 10.0
+CALLERS = 32
 
 
 class ExampleSettings(ServiceSettings):
@@ -119,6 +121,31 @@ async def test_call_in_flight_is_finished_after_sigterm(settings):
         await asyncio.wait_for(task, DEADLINE_S)
 
 
+async def test_calls_that_came_before_sigterm_and_were_not_yet_taken_up_are_answered(settings):
+    """gRPC itself would cancel those, and the server takes up one after the other."""
+    servicer = Waiting()
+    servicer.let.set()
+    async with serving(settings, register_waiting(servicer)) as (task, _):
+        async with contextlib.AsyncExitStack() as channels:
+            # A connection each, made before: the calls come all at once.
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            opened = [
+                await channels.enter_async_context(grpc.aio.insecure_channel(settings.listen, options=options))
+                for _ in range(CALLERS)
+            ]
+            await asyncio.gather(*(channel.channel_ready() for channel in opened))
+            request = lvlm_service_pb2.TranslateSpecificationRequest()
+            calls = [
+                lvlm_service_pb2_grpc.LvlmServiceStub(channel).TranslateSpecification(request, timeout=DEADLINE_S)
+                for channel in opened
+            ]
+            await asyncio.wait_for(servicer.entered.wait(), DEADLINE_S)
+            os.kill(os.getpid(), signal.SIGTERM)
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.wait_for(task, DEADLINE_S)
+    assert [type(answer).__name__ for answer in answers] == ["TranslateSpecificationResponse"] * CALLERS
+
+
 async def test_call_that_outlives_the_drain_is_ended(settings, monkeypatch):
     monkeypatch.setenv("EXAMPLE_DRAIN_S", "0.2")
     servicer = Waiting()
@@ -127,8 +154,9 @@ async def test_call_that_outlives_the_drain_is_ended(settings, monkeypatch):
         call = stub.TranslateSpecification(lvlm_service_pb2.TranslateSpecificationRequest(), timeout=DEADLINE_S)
         await asyncio.wait_for(servicer.entered.wait(), DEADLINE_S)
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(grpc.aio.AioRpcError):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         await asyncio.wait_for(task, DEADLINE_S)
 
 
