@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.reliability.kill_matrix import Blow, Stack, Target, make_model, serving
+from benchmarks.reliability.kill_matrix import PICTURES_PER_CLASS, SHORT_WAITS, Blow, Stack, Target
+from benchmarks.reliability.stage import make_model, serving
 from services.trainer.domain.job import JobState
 
 
@@ -28,8 +29,9 @@ BLOWS = (
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("kill-matrix")
-    with serving(folder / "stack", make_model(folder / "model"), seed=0) as stack:
-        yield stack
+    model = make_model(folder / "model", PICTURES_PER_CLASS)
+    with serving(folder / "stack", model, SHORT_WAITS) as layout:
+        yield Stack(layout, model / "bundle", seed=0)
 
 
 @pytest.mark.timeout(400)
