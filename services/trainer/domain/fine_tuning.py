@@ -23,6 +23,8 @@ TOLD_COUNT = 100
 """About so many steps' losses are told: to read one waits for a GPU."""
 CLEARED_RATIO = 0.25
 """Share of the moved pictures that lose a region of their own instead of receiving one."""
+_LEAST_PEAK = 1e-3
+_MEASURED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def fine_tune(
         raise ValueError(f"team: expected at most {draw.least_count()} processes for the recipe, got {team.size}")
     class_weights = weigh_classes(shares, draw.expect_labels(len(shares))).to(model.device)
     run = Run(model, optimizer, schedule, draw.generator)
+    weights = list(model.parameters())
     if resume:
         run.restore(resume)
     every, told_every = (max(1, step_count // count) for count in (SNAPSHOT_COUNT, TOLD_COUNT))
@@ -125,9 +128,7 @@ def fine_tune(
             cross_entropy, penalty = _losses(model, free, masked, recipe.loss, class_weights, draw.generator, team)
             (cross_entropy + setting.strength * penalty).backward()
         cross_entropy, penalty = cross_entropy.detach(), penalty.detach()
-        team.add_up(
-            [cross_entropy, penalty, *(weight.grad for weight in model.parameters() if weight.grad is not None)]
-        )
+        team.add_up([cross_entropy, penalty, *(weight.grad for weight in weights if weight.grad is not None)])
         optimizer.step()
         if step % told_every == 0:
             on_losses(StepLosses(step, float(cross_entropy), float(penalty), *schedule.get_last_lr()))
@@ -153,8 +154,12 @@ class BatchDraw:
         self._ordinary, self._critiqued, self._recipe = ordinary, critiqued, recipe
         self._receivers, self._other_critiqued = EveryClass(ordinary.labels), OtherClass(critiqued.labels)
         self._cleared_count = round(CLEARED_RATIO * recipe.moved_count)
-        self._darkest, self._brightest = (
+        self._darkest, brightest = (
             bound(ordinary.pixels, dim=(0, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax)
+        )
+        self._extent = (brightest - self._darkest).clamp_min(torch.finfo(ordinary.pixels.dtype).tiny)
+        self._peaks = torch.cat(
+            [self._measure_peaks(critiqued.take(row)) for row in torch.arange(len(critiqued)).split(_MEASURED_AT_ONCE)]
         )
         self.generator = generator
 
@@ -163,7 +168,7 @@ class BatchDraw:
         free = [self._ordinary.take(self._draw(len(self._ordinary), self._recipe.ordinary_count))]
         if self._recipe.moved_count:
             free += [self._carry(self._recipe.moved_count - self._cleared_count), self._clear(self._cleared_count)]
-        masked = self._draw_with_region(self._recipe.critiqued_count)
+        masked = self._critiqued.take(self._draw_with_region(self._recipe.critiqued_count))
         pixels, labels = (
             torch.cat(parts) for parts in zip(*((part.pixels, part.labels) for part in free), strict=True)
         )
@@ -189,27 +194,31 @@ class BatchDraw:
     def _carry(self, count: int) -> Pictures:
         """Training pictures with a region of another picture."""
         receivers = self._ordinary.take(self._receivers.draw(count, self.generator))
-        return move_regions(self._redraw(self._draw_with_region(count)), receivers)
+        rows = self._draw_with_region(count)
+        return move_regions(self._redraw(self._critiqued.take(rows), self._peaks[rows]), receivers)
 
     def _clear(self, count: int) -> Pictures:
         """Critiqued pictures whose region is filled with what a picture of another class has there."""
-        receivers = self._draw_with_region(count)
+        receivers = self._critiqued.take(self._draw_with_region(count))
         rows, is_there = self._other_critiqued.draw(receivers.labels, self.generator)
         return move_regions(self._critiqued.take(rows), receivers).take(torch.nonzero(is_there).flatten())
 
-    def _redraw(self, donors: Pictures) -> Pictures:
+    def _redraw(self, donors: Pictures, peaks: torch.Tensor) -> Pictures:
         """Some regions darker or brighter, as a whole: their brightest value uniform over the range of the training pictures."""
         draws = torch.rand((2, len(donors), 1, 1, 1), generator=self.generator)
-        extent = (self._brightest - self._darkest).clamp_min(torch.finfo(donors.pixels.dtype).tiny)
-        heights = (donors.pixels - self._darkest) / extent
-        peaks = (heights * donors.masks[:, None]).amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-3)
-        redrawn = self._darkest + (heights * draws[1] / peaks).clamp_max(1) * extent
-        return Pictures(
-            torch.where(draws[0] < self._recipe.redrawn_ratio, redrawn, donors.pixels), donors.labels, donors.masks
-        )
+        factors = torch.where(draws[0] < self._recipe.redrawn_ratio, draws[1] / peaks, 1)
+        heights = (donors.pixels - self._darkest).mul_(factors)
+        pixels = torch.minimum(heights, self._extent, out=heights).add_(self._darkest)
+        return Pictures(pixels, donors.labels, donors.masks)
 
-    def _draw_with_region(self, count: int) -> Pictures:
-        return self._critiqued.take(self._with_region[self._draw(len(self._with_region), count)])
+    def _measure_peaks(self, donors: Pictures) -> torch.Tensor:
+        """The brightest value (n, 1, 1, 1) in each region, in parts of the range of the training pictures."""
+        heights = (donors.pixels - self._darkest) / self._extent
+        return (heights * donors.masks[:, None]).amax(dim=(1, 2, 3), keepdim=True).clamp_min(_LEAST_PEAK)
+
+    def _draw_with_region(self, count: int) -> torch.Tensor:
+        """Rows (count,) of critiqued pictures."""
+        return self._with_region[self._draw(len(self._with_region), count)]
 
     def _draw(self, size: int, count: int) -> torch.Tensor:
         return torch.randint(size, (count,), generator=self.generator)
