@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import grpc
 
 _TICK_S = 0.01
-_QUIET_TICKS = 5
+_QUIET_TICKS = 10
 """Turns of the event loop in a row, each a tick long, in which no call came: a loop that is blocked for long must not pass for a quiet one."""
 _LONGEST_S = 1.0
 """Where callers don't wait for an answer before they ask again, it is never quiet."""
