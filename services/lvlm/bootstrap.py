@@ -56,7 +56,7 @@ async def run(settings: LvlmSettings) -> None:
 def build_servicer(settings: LvlmSettings, engine: Engine) -> LvlmServicer:
     """All use cases on `engine`."""
     profile = load_profile(settings.profile)
-    sink = CelerySink(settings.broker_url) if settings.broker_url else None
+    sink = CelerySink(settings.read_broker()) if settings.has_broker else None
     grounding = build_grounding(settings, engine, profile)
     return LvlmServicer(
         Translating(engine, profile, sink, settings.seed, grounding),

@@ -8,13 +8,13 @@ from typing import Literal
 from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.runtime.settings import ServiceSettings
+from services.common.runtime.broker import BrokerSettings
 
 NANO = Path(__file__).parent / "nano" / "model"
 
 
-class LvlmSettings(ServiceSettings):
-    """What the LVLM service needs to know."""
+class LvlmSettings(BrokerSettings):
+    """What the LVLM service needs to know. Critique batches are delivered to the broker; without one requests with a job_id are refused."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="LVLM_")
 
@@ -37,8 +37,6 @@ class LvlmSettings(ServiceSettings):
     The profile's prompt `ground` must ask for the same; qwen2_5_vl and qwen3_vl look alike and mean different places."""
     segmenter: Path | None = None
     """Folder of a Segment Anything model that turns boxes into pixels; without it superpixels do."""
-    broker_url: str = ""
-    """Where critique batches are delivered; without it requests with a job_id are refused."""
     answer_timeout_s: float = 120.0
     """Longest time for one answer of the engine, seconds: in process the wait for its turn counts, of a server the retries do."""
     max_batch: int = 32

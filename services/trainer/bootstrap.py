@@ -65,7 +65,8 @@ class _Parts:
 
     @classmethod
     def build(cls, settings: TrainerSettings) -> _Parts:
-        app = build_app(settings.broker_url)
+        broker = settings.read_broker()
+        app = build_app(broker)
         store = open_store(settings.store_root)
         audit_log = AuditLog(store)
         return cls(
@@ -80,8 +81,8 @@ class _Parts:
                 settings.publish_timeout_s,
                 settings.certificates,
             ),
-            RedisProgress(settings.broker_url),
-            RedisLease(settings.broker_url, settings.lease_s, active_s=settings.recovery_interval_s),
+            RedisProgress(broker),
+            RedisLease(broker, settings.lease_s, active_s=settings.recovery_interval_s),
         )
 
     def submitting(self, settings: TrainerSettings) -> Submitting:
@@ -111,7 +112,7 @@ async def run_api(settings: TrainerSettings) -> None:
         rpc.add_TrainerServiceServicer_to_server(servicer, server)
         audit_rpc.add_AuditServiceServicer_to_server(audit_servicer, server)
 
-    jobs, broker = JobGauges(parts.record), BrokerGauges(settings.broker_url)
+    jobs, broker = JobGauges(parts.record), BrokerGauges(settings.read_broker())
     sources = {"jobs": lambda: asyncio.to_thread(jobs.look), "broker": lambda: asyncio.to_thread(broker.look)}
     with export_traces("trainer-api", settings.otlp_endpoint):
         async with serve_metrics(settings.metrics_listen, sources):
@@ -171,6 +172,7 @@ def run_worker(settings: TrainerSettings) -> None:
                     f"--queues={','.join(WORKER_QUEUES)}",
                     "--without-gossip",
                     "--without-mingle",
+                    "--without-heartbeat",
                     "--loglevel=INFO",
                 ]
             )

@@ -8,16 +8,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.runtime.settings import ServiceSettings
+from services.common.runtime.broker import BrokerSettings
 
 
-class TrainerSettings(ServiceSettings):
+class TrainerSettings(BrokerSettings):
     """What the trainer needs to know."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="TRAINER_")
 
-    broker_url: str
-    """Redis, for messages and progress: redis://host:port/db."""
     store_root: str
     """Root of the artifact store, the record: a folder, or s3://bucket/prefix with endpoint and credentials from the AWS variables and files."""
     data_root: Path
@@ -60,6 +58,14 @@ class TrainerSettings(ServiceSettings):
     """Longest time for one request to an MLflow server, seconds."""
     recovery_interval_s: float = 60.0
     """How often a worker looks for jobs that nobody works on, seconds. A job is left alone that long after its last change."""
+
+    @model_validator(mode="after")
+    def _ask_for_broker(self) -> Self:
+        if not self.has_broker:
+            raise ValueError(
+                "TRAINER_BROKER_URL: not set; expected redis://host:port/db, here or in TRAINER_BROKER_URL_FILE"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ask_for_location(self) -> Self:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import celery
 from kombu.exceptions import OperationalError
 
+from services.common.runtime.broker import Broker
 from services.common.runtime.errors import Unavailable
 from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUES_QUEUE
 from services.common.vision.critique import CritiqueBatch
@@ -19,10 +20,11 @@ _RETRY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.5}
 class CelerySink:
     """Sends batches to the broker; knows nothing of who consumes them."""
 
-    def __init__(self, broker_url: str) -> None:
-        self._app = celery.Celery("plumbline-lvlm", broker=broker_url, set_as_current=False)
+    def __init__(self, broker: Broker) -> None:
+        self._app = celery.Celery("plumbline-lvlm", broker=broker.url, set_as_current=False)
         self._app.conf.update(
             task_serializer="json",
+            broker_use_ssl=broker.tls,
             broker_transport_options={"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S},
         )
 

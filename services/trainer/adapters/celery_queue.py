@@ -5,6 +5,7 @@ from __future__ import annotations
 import celery
 from kombu.exceptions import OperationalError
 
+from services.common.runtime.broker import Broker
 from services.common.runtime.errors import Unavailable
 from services.common.runtime.queues import BATCH_QUEUE, CRITIQUE_TASK, JOBS_QUEUE, TRAIN_TASK, URGENT_QUEUE
 from services.trainer.domain.job import Job, Priority
@@ -17,7 +18,7 @@ _QUEUES = {Priority.URGENT: URGENT_QUEUE, Priority.NORMAL: JOBS_QUEUE, Priority.
 _RETRY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.5}
 
 
-def build_app(broker_url: str) -> celery.Celery:
+def build_app(broker: Broker) -> celery.Celery:
     """A Celery app that acknowledges late, takes one message at a time and speaks JSON only."""
     transport = {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
@@ -27,15 +28,18 @@ def build_app(broker_url: str) -> celery.Celery:
         # A worker takes from its queues in the order in which they were named to it, instead of from each in turn.
         "queue_order_strategy": "priority",
     }
-    app = celery.Celery("plumbline-trainer", broker=broker_url, set_as_current=False)
+    app = celery.Celery("plumbline-trainer", broker=broker.url, set_as_current=False)
     app.conf.update(
         task_serializer="json",
+        broker_use_ssl=broker.tls,
         accept_content=["json"],
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
         worker_send_task_events=False,
+        # Nobody steers workers through the broker, and whoever may write to it should not be able to.
+        worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_transport_options=transport,

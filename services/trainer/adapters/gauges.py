@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import redis
 
+from services.common.runtime.broker import Broker
 from services.common.runtime.errors import NotFound
 from services.common.runtime.queues import WORKER_QUEUES
 from services.trainer import metrics
@@ -62,8 +63,8 @@ class JobGauges:
 class BrokerGauges:
     """Sets the gauges of what lies in Redis."""
 
-    def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    def __init__(self, broker: Broker) -> None:
+        self._redis = broker.connect(_TIMEOUT_S)
 
     def look(self) -> None:
         """Bring the gauges to what lies there now. Raises `redis.RedisError` when it can't be reached."""

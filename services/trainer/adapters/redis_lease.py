@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import redis
 
+from services.common.runtime.broker import Broker
 from services.common.runtime.errors import Conflict, Unavailable
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,10 @@ def lease_key(job_id: str, step: str) -> str:
 class RedisLease:
     """Leases of one worker; `lease_s` is how long a dead holder blocks the job."""
 
-    def __init__(self, url: str, lease_s: float = 30.0, active_s: float = 60.0, recovery_s: float = 600.0) -> None:
-        self._redis = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    def __init__(
+        self, broker: Broker, lease_s: float = 30.0, active_s: float = 60.0, recovery_s: float = 600.0
+    ) -> None:
+        self._redis = broker.connect(_TIMEOUT_S)
         self._lease_s = lease_s
         self._active_s = active_s
         self._recovery_s = recovery_s

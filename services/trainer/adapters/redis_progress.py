@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import redis
 
+from services.common.runtime.broker import Broker
 from services.trainer.ports import Progress
 
 log = logging.getLogger(__name__)
@@ -19,8 +20,8 @@ _TIMEOUT_S = 2.0
 class RedisProgress:
     """Progress under `plumbline:progress:<job>`."""
 
-    def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    def __init__(self, broker: Broker) -> None:
+        self._redis = broker.connect(_TIMEOUT_S)
 
     def show(self, job_id: str, progress: Progress) -> None:
         """See the port. A board that is away does not stop the work."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import redis
 from plumbline.stack.processes import Child, Command, free_port, start, stop
 from plumbline.stack.redis import redis_command
 from services.common.runtime.artifact_store import ArtifactStore
+from services.common.runtime.broker import Broker
 from services.common.runtime.open_store import open_store
 from services.trainer.adapters.job_record import JobRecord
 from tests.support.waiting import wait_for
@@ -56,6 +58,10 @@ class Trainer:
         return open_store(self.store_root or self.root / "store")
 
     @property
+    def broker(self) -> Broker:
+        return Broker(self.broker_url)
+
+    @property
     def record(self) -> JobRecord:
         return JobRecord(self.store)
 
@@ -83,6 +89,14 @@ class Trainer:
             wait_for(lambda: "ready." in log.read_text(), 60)
         return self.children[-1]
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Ends what was started."""
+        try:
+            yield
+        finally:
+            stop(self.children)
+
     def logs(self) -> str:
         return "".join(path.read_text() for path in sorted((self.root / "log").glob("*.log")))
 
@@ -91,8 +105,8 @@ class Trainer:
 def trainer(tmp_path: Path, broker_url: str) -> Iterator[Trainer]:
     (tmp_path / "data").mkdir()
     made = Trainer(tmp_path, broker_url, f"127.0.0.1:{free_port()}")
-    yield made
-    stop(made.children)
+    with made.running():
+        yield made
 
 
 def _answers(client: redis.Redis) -> bool:

@@ -89,7 +89,7 @@ def test_a_job_whose_training_is_killed_three_times_ends_failed(trainer: Trainer
     stage = Stage(trainer)
     job_id = stage.job.job_id
     trainer.record.advance(trainer.record.load(job_id), JobState.TRAINING)
-    build_app(trainer.broker_url).send_task(TRAIN_TASK, kwargs={"job_id": job_id}, queue=JOBS_QUEUE, ignore_result=True)
+    build_app(trainer.broker).send_task(TRAIN_TASK, kwargs={"job_id": job_id}, queue=JOBS_QUEUE, ignore_result=True)
     killed: set[int] = set()
 
     def kill_until_it_ends() -> bool:

@@ -68,7 +68,7 @@ def _start_api(trainer: Trainer, client: Client, **settings: str) -> None:
 
 
 def test_a_worker_takes_critiques_then_urgent_then_normal_then_batch_jobs_whatever_came_first(trainer: Trainer):
-    app = build_app(trainer.broker_url)
+    app = build_app(trainer.broker)
     filed = {priority: _file(trainer, priority, 6) for priority in (Priority.BATCH, Priority.NORMAL, Priority.URGENT)}
     for job in itertools.chain(*filed.values()):
         CeleryQueue(app).send_critique(job)
@@ -83,7 +83,7 @@ def test_a_worker_takes_critiques_then_urgent_then_normal_then_batch_jobs_whatev
 
 
 def test_an_urgent_job_does_not_wait_for_batch_jobs_that_were_there_before(trainer: Trainer):
-    queue = CeleryQueue(build_app(trainer.broker_url))
+    queue = CeleryQueue(build_app(trainer.broker))
     batch = _file(trainer, Priority.BATCH, 60)
     for job in batch:
         queue.send_critique(job)
@@ -100,7 +100,7 @@ def test_jobs_of_every_priority_go_on_through_their_own_queue_after_a_neighbour_
     requests = [make_request(model_digest=digest, dataset_path="stripes", priority=priority) for priority in Priority]
     jobs = [trainer.record.file(request) for request in requests]
     for job in jobs:
-        CeleryQueue(build_app(trainer.broker_url)).send_critique(job)
+        CeleryQueue(build_app(trainer.broker)).send_critique(job)
     worker = trainer.start("worker", **LATER)
     wait_for(lambda: trainer.logs().count("step tried again") >= len(jobs), 60)
     worker.process.terminate()
@@ -116,7 +116,7 @@ def test_after_redis_was_wiped_a_job_goes_on_as_soon_as_somebody_asks(trainer: T
     _start_api(trainer, client, lease_s="2", **LATER)
     job = make_waiting_job(trainer, digest)
     queued = _file(trainer, Priority.NORMAL, 1)[0]
-    app = build_app(trainer.broker_url)
+    app = build_app(trainer.broker)
     for batch in make_batches(trainer, job):
         content = batch.model_dump(mode="json")
         app.send_task(CONSUME_CRITIQUES_TASK, kwargs={"batch": content}, queue=CRITIQUES_QUEUE)
@@ -134,7 +134,7 @@ def test_after_redis_was_wiped_a_job_goes_on_as_soon_as_somebody_asks(trainer: T
         return found.state == JobState.EVALUATING
 
     assert wait_for(is_trained, TRAINED_S)
-    told = RedisProgress(trainer.broker_url).look(job.job_id)
+    told = RedisProgress(trainer.broker).look(job.job_id)
     assert (told.done, told.eta_s) == (told.total, 0.0)
 
 
@@ -142,9 +142,9 @@ def test_the_apis_page_tells_how_jobs_queues_and_leases_stand(trainer: Trainer, 
     queued = _file(trainer, Priority.URGENT, 2)
     ended = trainer.record.advance(*_file(trainer, Priority.NORMAL, 1), JobState.CANCELLED)
     for job in queued:
-        CeleryQueue(build_app(trainer.broker_url)).send_critique(job)
+        CeleryQueue(build_app(trainer.broker)).send_critique(job)
     address = f"127.0.0.1:{free_port()}"
-    with RedisLease(trainer.broker_url).hold(queued[0].job_id, "train"):
+    with RedisLease(trainer.broker).hold(queued[0].job_id, "train"):
         _start_api(trainer, client, metrics_listen=address)
         page = wait_for(lambda: (read := MetricsPage(address)).sum("plumbline_source_up") == 2 and read, 20)
     jobs = page.values("plumbline_trainer_jobs", "state")

@@ -8,13 +8,19 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from services.common.runtime.broker import Broker
 from services.common.runtime.errors import Conflict, Unavailable
 from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
 from services.trainer.ports import Progress
 from tests.support.waiting import wait_for
 
-CLOSED = "redis://127.0.0.1:1/0"
+CLOSED = Broker("redis://127.0.0.1:1/0")
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Broker:
+    return Broker(broker_url)
 
 
 @pytest.fixture
@@ -23,8 +29,8 @@ def client(broker_url: str) -> Iterator[redis.Redis]:
         yield opened
 
 
-def test_a_step_is_held_by_one_and_free_again_after_it(broker_url: str):
-    first, second = RedisLease(broker_url), RedisLease(broker_url)
+def test_a_step_is_held_by_one_and_free_again_after_it(broker: Broker):
+    first, second = RedisLease(broker), RedisLease(broker)
     with first.hold("j", "train") as is_ours:
         assert is_ours()
         with pytest.raises(Conflict, match="another worker"), second.hold("j", "train"):
@@ -35,8 +41,8 @@ def test_a_step_is_held_by_one_and_free_again_after_it(broker_url: str):
         assert is_ours()
 
 
-def test_a_lease_is_renewed_for_as_long_as_its_holder_works(broker_url: str, client: redis.Redis):
-    with RedisLease(broker_url, lease_s=0.6).hold("j", "train") as is_ours:
+def test_a_lease_is_renewed_for_as_long_as_its_holder_works(broker: Broker, client: redis.Redis):
+    with RedisLease(broker, lease_s=0.6).hold("j", "train") as is_ours:
         seen: list[int] = []
 
         def has_been_renewed() -> bool:
@@ -48,16 +54,16 @@ def test_a_lease_is_renewed_for_as_long_as_its_holder_works(broker_url: str, cli
         assert is_ours()
 
 
-def test_a_holder_notices_that_its_lease_went_to_somebody_else(broker_url: str, client: redis.Redis):
-    lease = RedisLease(broker_url, lease_s=0.3)
+def test_a_holder_notices_that_its_lease_went_to_somebody_else(broker: Broker, client: redis.Redis):
+    lease = RedisLease(broker, lease_s=0.3)
     with lease.hold("j", "train") as is_ours:
         client.set("plumbline:lease:j:train", "somebody else")
         wait_for(lambda: not is_ours(), 5)
     assert client.get("plumbline:lease:j:train") == b"somebody else"
 
 
-def test_a_failure_after_the_lease_was_lost_is_a_conflict_and_before_it_is_itself(broker_url: str, client: redis.Redis):
-    lease = RedisLease(broker_url, lease_s=0.3)
+def test_a_failure_after_the_lease_was_lost_is_a_conflict_and_before_it_is_itself(broker: Broker, client: redis.Redis):
+    lease = RedisLease(broker, lease_s=0.3)
     with pytest.raises(ZeroDivisionError), lease.hold("j", "train"):
         raise ZeroDivisionError
     with pytest.raises(Conflict, match="lost"):
@@ -71,29 +77,29 @@ def _fail_after_losing(lease: RedisLease, client: redis.Redis) -> None:
         raise ZeroDivisionError
 
 
-def test_a_lease_ends_by_itself_when_its_holder_dies(broker_url: str, client: redis.Redis):
+def test_a_lease_ends_by_itself_when_its_holder_dies(broker: Broker, client: redis.Redis):
     client.set("plumbline:lease:j:train", "the dead", px=300)
-    lease = RedisLease(broker_url)
+    lease = RedisLease(broker)
     assert lease.is_active("j")
     wait_for(lambda: not lease.is_active("j"), 5)
     with lease.hold("j", "train") as is_ours:
         assert is_ours()
 
 
-def test_a_touched_job_is_active_for_a_while(broker_url: str):
-    lease = RedisLease(broker_url, active_s=0.4)
+def test_a_touched_job_is_active_for_a_while(broker: Broker):
+    lease = RedisLease(broker, active_s=0.4)
     lease.touch("j")
     assert lease.is_active("j")
     wait_for(lambda: not lease.is_active("j"), 5)
 
 
-def test_one_of_all_workers_recovers_a_job(broker_url: str):
-    workers = [RedisLease(broker_url) for _ in range(3)]
+def test_one_of_all_workers_recovers_a_job(broker: Broker):
+    workers = [RedisLease(broker) for _ in range(3)]
     assert [worker.claim_recovery("j") for worker in workers] == [True, False, False]
     assert workers[1].claim_recovery("other")
 
 
-def test_without_a_broker_nothing_is_held_recovered_or_broken(broker_url: str):
+def test_without_a_broker_nothing_is_held_recovered_or_broken(broker: Broker):
     away = RedisLease(CLOSED)
     with pytest.raises(Unavailable), away.hold("j", "train"):
         pass
@@ -103,12 +109,12 @@ def test_without_a_broker_nothing_is_held_recovered_or_broken(broker_url: str):
             ask("j")
 
 
-def test_progress_is_the_last_that_was_shown_and_expires(broker_url: str, client: redis.Redis):
-    board = RedisProgress(broker_url)
+def test_progress_is_the_last_that_was_shown_and_expires(broker: Broker, client: redis.Redis):
+    board = RedisProgress(broker)
     assert board.look("j") is None
     board.show("j", Progress(1, 9, "image"))
     board.show("j", Progress(2, 9, "batch", 0.25))
-    assert RedisProgress(broker_url).look("j") == Progress(2, 9, "batch", 0.25)
+    assert RedisProgress(broker).look("j") == Progress(2, 9, "batch", 0.25)
     assert 0 < client.ttl("plumbline:progress:j") <= 24 * 3600
 
 

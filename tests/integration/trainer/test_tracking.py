@@ -62,7 +62,7 @@ def _begin(trainer: Trainer) -> Job:
 
 
 def _send(trainer: Trainer, job: Job) -> None:
-    app = build_app(trainer.broker_url)
+    app = build_app(trainer.broker)
     app.send_task(TRAIN_TASK, kwargs={"job_id": job.job_id}, queue=JOBS_QUEUE, ignore_result=True)
 
 

@@ -36,7 +36,7 @@ def test_a_job_whose_bucket_goes_away_while_it_trains_goes_on_when_it_is_back(
     digest = write_data_and_model(trainer)
     trainer.start("worker", recovery_interval_s="600")
     job = make_waiting_job(trainer, digest)
-    app = build_app(trainer.broker_url)
+    app = build_app(trainer.broker)
     batches = make_batches(trainer, job)
     for batch in batches:
         content = batch.model_dump(mode="json")
