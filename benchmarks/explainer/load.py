@@ -7,8 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+MAX_WAITING = 256
+"""Requests that may wait for their answers at once; who is due meanwhile is late, and that is counted."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,23 @@ def drive(ask: Callable[[int], object], callers: int, count: int, pictures: int 
         latencies = tuple(pool.map(time_one, range(count)))
         elapsed_s = time.perf_counter() - started
     return Load(count * pictures / elapsed_s, latencies)
+
+
+def ask_when_due(
+    ask: Callable[[int, float], Answer], rate: float, seed: int, is_over: Callable[[float], bool]
+) -> list[Answer]:
+    """Ask `rate` times a second, at random moments (Poisson), whether those before are answered or not.
+
+    `ask` gets the request's number and when it was due, by `time.perf_counter`; `is_over` the seconds since the first.
+    """
+    generator, asked = np.random.default_rng(seed), []
+    with ThreadPoolExecutor(MAX_WAITING) as pool:
+        due_s = started = time.perf_counter()
+        while not is_over(due_s - started):
+            due_s += generator.exponential(1 / rate)
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+            asked.append(pool.submit(ask, len(asked), due_s))
+        return [future.result() for future in asked]
 
 
 def summarise_rates(loads: Sequence[Load]) -> dict[str, float]:

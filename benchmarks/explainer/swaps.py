@@ -38,7 +38,7 @@ from tritonclient.utils import InferenceServerException
 
 from benchmarks.explainer.bad_requests import find_explainer
 from benchmarks.explainer.cases import DEEP_LIFT_SHAP, SMALL_CNN, Work, draw_pictures, write_net
-from benchmarks.explainer.load import drive, summarise_seconds
+from benchmarks.explainer.load import ask_when_due, drive, summarise_seconds
 from benchmarks.explainer.served import Caller, publish
 from benchmarks.provenance import where
 from plumbline.stack.control import tied_stack
@@ -49,8 +49,6 @@ CALLERS = 32
 """Who measure the highest rate."""
 WATCHERS = 8
 """Who ask while Triton is away."""
-MAX_WAITING = 256
-"""Requests that may wait for their answers at once; who is due meanwhile is late, and that is counted."""
 RATE_REQUESTS = 640
 PICTURES = 32
 TOLERANCE = 1e-4
@@ -155,11 +153,11 @@ def _measure(
     drive(asking.ask, CALLERS, CALLERS)
     highest = drive(asking.ask, CALLERS, RATE_REQUESTS).pictures_per_s
     _tell(f"highest rate {highest:.1f}/s")
-    steady = _ask_when_due(asking.ask, share * highest, seed, lambda elapsed_s: elapsed_s > seconds / len(bundles))
+    steady = ask_when_due(asking.ask, share * highest, seed, lambda elapsed_s: elapsed_s > seconds / len(bundles))
     with ThreadPoolExecutor(1) as publisher:
         started = time.perf_counter()
         swapping = publisher.submit(_swap_all, swap, len(bundles) - 1, seconds)
-        answers = _ask_when_due(
+        answers = ask_when_due(
             asking.ask, share * highest, seed + 1, lambda elapsed_s: elapsed_s > seconds and swapping.done()
         )
         elapsed_s = time.perf_counter() - started
@@ -190,20 +188,6 @@ def _swap_all(swap: Callable[[int], float], count: int, seconds: float) -> list[
         time.sleep(max(0.0, started + seconds * (number - 0.5) / count - time.perf_counter()))
         took_s.append(round(swap(number), 2))
     return took_s
-
-
-def _ask_when_due(
-    ask: Callable[[int, float], Answer], rate: float, seed: int, is_over: Callable[[float], bool]
-) -> list[Answer]:
-    """Ask `rate` times a second, at random moments, whether those before are answered or not; `is_over` gets the seconds since the first."""
-    generator, asked = np.random.default_rng(seed), []
-    with ThreadPoolExecutor(MAX_WAITING) as pool:
-        due_s = started = time.perf_counter()
-        while not is_over(due_s - started):
-            due_s += generator.exponential(1 / rate)
-            time.sleep(max(0.0, due_s - time.perf_counter()))
-            asked.append(pool.submit(ask, len(asked), due_s))
-        return [future.result() for future in asked]
 
 
 def _summarise_answers(answers: Sequence[Answer], rate: float) -> dict[str, Any]:
