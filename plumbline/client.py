@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import groupby
 from typing import Any, TypeVar
 
 import grpc
@@ -23,12 +24,18 @@ from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as explainer_rpc
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as lvlm_rpc
+from plumbline.pictures import PictureError, PictureLimits, read_picture_size
 from plumbline.trainer.v1 import audit_service_pb2 as audit_pb
 from plumbline.trainer.v1 import audit_service_pb2_grpc as audit_rpc
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as trainer_rpc
+from plumbline.uploads import read_upload, send_upload
 
 MAX_MESSAGE_BYTES = 64 * 2**20
+UPLOAD_FROM_BYTES = 16 * 2**20
+"""A larger file goes in pieces: services take no more in a message by default."""
+UPLOAD_FROM_PIXELS = MAX_MESSAGE_BYTES // 8
+"""So does one of more pixels, whose map takes over half of a message, four bytes each."""
 EXPLAIN_CHUNK = 64
 PREDICT_CHUNK = 256
 GROUND_CHUNK = 32
@@ -42,6 +49,8 @@ _DESCRIBE_TIMEOUT_S = 2.0
 """For each picture."""
 _EXPLAIN_TIMEOUT_S = 60.0
 """For each picture of a batch: what the explainer itself allows by default."""
+_UPLOAD_TIMEOUT_S = 300.0
+"""To wait, to be received, explained and answered, each of which the explainer allows a minute."""
 _CALLER_KEY = "plumbline-caller-bin"
 _REFUSED = re.compile(r"images\[(\d+)\]")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
@@ -152,28 +161,53 @@ class Client(AbstractContextManager):
     ) -> tuple[vision_pb2.ModelVersion, list[explainer_pb.Explanation]]:
         """Explanations of any number of pictures, in order, and which version gave them; frame 0 is a file's only one.
 
-        With a `contrast_label` the maps are of what speaks for the target against that class.
+        With a `contrast_label` the maps are of what speaks for the target against that class. Large pictures go in pieces.
         """
-        model = _version(name, version)
+        asked = explainer_pb.ExplainRequest(
+            model=_version(name, version),
+            target_label=target_label,
+            method=method,
+            with_overlay=with_overlay,
+            contrast_label=contrast_label,
+            with_faithfulness=with_faithfulness,
+        )
 
         def ask(chunk: Sequence[NamedImage]) -> Sequence[explainer_pb.Explanation]:
-            nonlocal model
-            request = explainer_pb.ExplainRequest(
-                model=model,
-                images=_images(chunk, frame),
-                target_label=target_label,
-                method=method,
-                with_overlay=with_overlay,
-                contrast_label=contrast_label,
-                with_faithfulness=with_faithfulness,
-            )
-            reply = self._call("explainer", self._explainer.Explain, request)
-            # The champion may change between chunks: later ones ask for the version that answered the first.
-            model = reply.model
+            request = explainer_pb.ExplainRequest(images=_images(chunk, frame))
+            request.MergeFrom(asked)
+            return read(self._call("explainer", self._explainer.Explain, request))
+
+        def read(reply: explainer_pb.ExplainResponse) -> Sequence[explainer_pb.Explanation]:
+            # The champion may change between calls: later ones ask for the version that answered the first.
+            asked.model.CopyFrom(reply.model)
             return reply.explanations
 
-        explanations = _ask_all(ask, images, EXPLAIN_CHUNK)
-        return model, explanations
+        def send(image: NamedImage) -> Sequence[explainer_pb.Explanation]:
+            try:
+                return read(self.explain_upload(asked, image, frame))
+            except PlumblineError as error:
+                raise PlumblineError(f"{image[0]}: {error}", error.code, error.field) from error
+
+        explanations: list[explainer_pb.Explanation] = []
+        for is_large, alike in groupby(images, lambda image: is_large_picture(image[1])):
+            if is_large:
+                explanations += [explanation for image in alike for explanation in send(image)]
+            else:
+                explanations += _ask_all(ask, list(alike), EXPLAIN_CHUNK)
+        return asked.model, explanations
+
+    def explain_upload(
+        self, asked: explainer_pb.ExplainRequest, image: NamedImage, frame: int = 0
+    ) -> explainer_pb.ExplainResponse:
+        """The explanation of one picture, sent and answered in pieces: for files and maps that are larger than a message."""
+        messages = send_upload(asked, *image, frame)
+        answers = self._explainer.ExplainUpload(messages, timeout=_UPLOAD_TIMEOUT_S, metadata=self._metadata)
+        try:
+            return read_upload(answers)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, "explainer") from error
+        finally:
+            answers.cancel()
 
     def explain_batch(
         self, asked: explainer_pb.ExplainRequest, images: Iterable[NamedImage], count: int, frame: int = 0
@@ -410,6 +444,17 @@ def _naming(ask: Callable[[Sequence[NamedImage]], Sequence[Reply]], images: Sequ
         if not refused or int(refused[1]) >= len(images):
             raise
         raise PlumblineError(f"{images[int(refused[1])][0]}: {error}", error.code, error.field) from error
+
+
+def is_large_picture(data: bytes) -> bool:
+    """Whether a picture is to be sent in pieces; what is none is not, and is refused by the service."""
+    if len(data) > UPLOAD_FROM_BYTES:
+        return True
+    try:
+        height_px, width_px = read_picture_size(data, PictureLimits())
+    except PictureError:
+        return False
+    return height_px * width_px > UPLOAD_FROM_PIXELS
 
 
 def is_too_much(error: Exception) -> bool:

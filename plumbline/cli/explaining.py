@@ -11,14 +11,14 @@ from rich.table import Table
 
 from plumbline.cli.picture_files import PICTURE_SUFFIXES, find_pictures
 from plumbline.cli.session import console, errors
-from plumbline.client import MAX_MESSAGE_BYTES, Client, NamedImage
+from plumbline.client import Client, NamedImage, is_large_picture
 from plumbline.errors import PlumblineError
 from plumbline.explained_folder import SUMMARY, ExplainedFolder, describe_settings
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.pictures import picture_digest
 
-_AROUND_PICTURE_BYTES = 2**12
-"""What a message says besides its picture."""
+_REFUSALS = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+"""What is wrong with a picture, not with the service."""
 
 
 def explain_folder(client: Client, folder: Path, out: Path, asked: pb.ExplainRequest, frame: int) -> None:
@@ -31,9 +31,12 @@ def explain_folder(client: Client, folder: Path, out: Path, asked: pb.ExplainReq
     failures: dict[str, str] = {}
     digests = {name: picture_digest(data, frame) for name, data in _read(folder, names, failures)}
     wanted = [name for name, digest in digests.items() if not explained.has(name, digest)]
+    large: list[str] = []
     try:
-        answers = client.explain_batch(asked, _read(folder, wanted, failures), len(wanted), frame)
+        answers = client.explain_batch(asked, _read_small(folder, wanted, failures, large), len(wanted), frame)
         _keep_all(answers, explained, digests, failures, len(wanted))
+        for image in _read(folder, large, failures):
+            _keep_large(client, asked, image, frame, explained, digests, failures)
     except PlumblineError as error:
         raise PlumblineError(f"{error}; what was explained is kept, and the same command goes on from there") from error
     summary = explained.summarise(digests)
@@ -71,6 +74,30 @@ def _keep_all(
                 explained.keep(outcome.image_id, version, outcome.explanation)
 
 
+def _keep_large(
+    client: Client,
+    asked: pb.ExplainRequest,
+    image: NamedImage,
+    frame: int,
+    explained: ExplainedFolder,
+    digests: dict[str, str],
+    failures: dict[str, str],
+) -> None:
+    """Send a picture by itself, in pieces; one that is refused is noted, as one of a batch would be."""
+    name, _ = image
+    with console.status(f"explaining {escape(name)}"):
+        try:
+            reply = client.explain_upload(asked, image, frame)
+        except PlumblineError as error:
+            if error.code not in _REFUSALS:
+                raise
+            failures[name] = str(error)
+            return
+        (explanation,) = reply.explanations
+        digests[name] = explanation.image_digest
+        explained.keep(name, reply.model.version, explanation)
+
+
 def _find_pictures(folder: Path, out: Path) -> list[str]:
     """Paths below `folder` of its pictures, sorted; what we wrote, should it lie in there, is none of them."""
     if folder.resolve().is_relative_to(out.resolve()):
@@ -88,16 +115,19 @@ def _find_pictures(folder: Path, out: Path) -> list[str]:
 
 
 def _read(folder: Path, names: Sequence[str], failures: dict[str, str]) -> Iterator[NamedImage]:
-    """Pictures one after the other; those that can't be read or sent go to `failures`."""
-    most = MAX_MESSAGE_BYTES - _AROUND_PICTURE_BYTES
+    """Pictures one after the other; those that can't be read go to `failures`."""
     for name in names:
         try:
-            data = (folder / name).read_bytes()
+            yield name, (folder / name).read_bytes()
         except OSError as error:
             failures[name] = str(error)
-            continue
-        if len(data) > most:
-            failures[name] = f"{len(data)} bytes; at most {most} can be sent"
+
+
+def _read_small(folder: Path, names: Sequence[str], failures: dict[str, str], large: list[str]) -> Iterator[NamedImage]:
+    """As `_read`, without those that are sent in pieces, which go to `large`."""
+    for name, data in _read(folder, names, failures):
+        if is_large_picture(data):
+            large.append(name)
         else:
             yield name, data
 

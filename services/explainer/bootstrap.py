@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import torch
@@ -23,6 +24,7 @@ from services.explainer.adapters.triton_classifier import TritonClassifier
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.explaining import Explaining
 from services.explainer.handlers.explaining_batches import ExplainingBatches
+from services.explainer.handlers.explaining_uploads import ExplainingUploads
 from services.explainer.handlers.importing import Importing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.reconciling import keep_reconciled
@@ -53,6 +55,7 @@ async def run(settings: ExplainerSettings) -> None:
     servicer = ExplainerServicer(
         explaining,
         ExplainingBatches(explaining, limits, settings.call_timeout_s),
+        ExplainingUploads(explaining, replace(limits, max_bytes=settings.max_upload_bytes), settings.call_timeout_s),
         publishing,
         Importing(publishing, store, limits),
         RollingBack(repository, publishing),

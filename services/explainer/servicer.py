@@ -15,9 +15,10 @@ import numpy as np
 from plumbline.common.v1 import vision_pb2
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
+from plumbline.uploads import in_pieces
 from services.common import wire
 from services.common.runtime.callers import read_caller
-from services.common.runtime.errors import InvalidInput, Overloaded, ServiceError
+from services.common.runtime.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError
 from services.common.runtime.grpc_status import to_status
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
@@ -29,6 +30,7 @@ from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.decoding import decode_pictures
 from services.explainer.handlers.explaining import Explaining, ExplainOptions, PictureExplanation, Prediction
 from services.explainer.handlers.explaining_batches import ExplainingBatches
+from services.explainer.handlers.explaining_uploads import ExplainedUpload, ExplainingUploads, Upload
 from services.explainer.handlers.importing import ImportedModel, Importing
 from services.explainer.handlers.listing import list_versions
 from services.explainer.handlers.publishing import Publishing
@@ -51,6 +53,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         self,
         explaining: Explaining,
         explaining_batches: ExplainingBatches,
+        explaining_uploads: ExplainingUploads,
         publishing: Publishing,
         importing: Importing,
         rolling_back: RollingBack,
@@ -64,6 +67,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
     ) -> None:
         self._explaining = explaining
         self._explaining_batches = explaining_batches
+        self._explaining_uploads = explaining_uploads
         self._publishing = publishing
         self._importing = importing
         self._rolling_back = rolling_back
@@ -93,7 +97,8 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
                 model.name, model.version, model.digest, pictures, options, budget
             )
         # Digests and run-length encodings of large pictures take long enough to hold other calls up.
-        return await asyncio.to_thread(_explain_response, request, options, served, explanations)
+        messages = await asyncio.to_thread(_explanations, served, options, request.images, explanations)
+        return _explain_response(served, options, messages)
 
     async def ExplainBatch(
         self, requests: AsyncIterator[pb.ExplainBatchRequest], context: grpc.aio.ServicerContext
@@ -101,15 +106,31 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         asked = await _read_batch_options(requests)
         options = _read_options(asked)
         served = self._explaining.pin(asked.model.name, asked.model.version, asked.model.digest, options)
-        yield pb.ExplainBatchResponse(options=_explain_response(asked, options, served, []))
-        remaining = context.time_remaining()
+        yield pb.ExplainBatchResponse(options=_explain_response(served, options, []))
         index = 0
-        with Budget.of(math.inf if remaining is None else remaining - _MARGIN_S) as budget:
+        with _whole_call(context) as budget:
             answers = self._explaining_batches.explain(served, _read_images(requests), options, budget)
             async with aclosing(answers):
                 async for image, answer in answers:
                     yield await asyncio.to_thread(self._batch_response, served, options, index, image, answer)
                     index += 1
+
+    async def ExplainUpload(
+        self, requests: AsyncIterator[pb.ExplainUploadRequest], context: grpc.aio.ServicerContext
+    ) -> None:
+        """A coroutine that writes, no generator: one whose caller leaves keeps its place until it is collected."""
+        asked = await _read_upload(requests)
+        options, model = _read_options(asked.options), asked.options.model
+        served = self._explaining.pin(model.name, model.version, model.digest, options)
+        upload = Upload(asked.size_bytes, asked.frame)
+        with _whole_call(context) as budget:
+            explaining = self._explaining_uploads.explain(served, upload, _read_pieces(requests), options, budget)
+            async with explaining as explained:
+                try:
+                    async with asyncio.timeout(self._call_timeout_s):
+                        await _write_upload(context, asked, options, served, explained)
+                except TimeoutError as error:
+                    raise DeadlineExceeded("no time is left: the answer was not taken") from error
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
@@ -202,7 +223,8 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         if isinstance(answer, ServiceError):
             outcome.error.CopyFrom(_picture_error(answer))
         else:
-            outcome.explanation.CopyFrom(_explanation(served, options, image, answer))
+            explanation = _explanation(served, options, image.id, outcome.image_digest, answer)
+            outcome.explanation.CopyFrom(explanation)
         response = pb.ExplainBatchResponse(picture=outcome)
         size = response.ByteSize()
         if size > self._max_message_bytes:
@@ -236,6 +258,53 @@ async def _read_images(requests: AsyncIterator[pb.ExplainBatchRequest]) -> Async
         if request.WhichOneof("content") != "image":
             raise InvalidInput("image", "missing; expected in every message after the first")
         yield request.image
+
+
+async def _read_upload(requests: AsyncIterator[pb.ExplainUploadRequest]) -> pb.Upload:
+    """What the first message says of the file that follows."""
+    async for request in requests:
+        if request.WhichOneof("content") != "upload":
+            break
+        if request.upload.options.images:
+            raise InvalidInput("upload.options.images", "expected none: the file follows, in pieces")
+        return request.upload
+    raise InvalidInput("upload", "missing; expected in the first message")
+
+
+async def _read_pieces(requests: AsyncIterator[pb.ExplainUploadRequest]) -> AsyncIterator[bytes]:
+    """The bytes of the messages after the first."""
+    async for request in requests:
+        if request.WhichOneof("content") != "piece":
+            raise InvalidInput("piece", "missing; expected in every message after the first")
+        yield request.piece
+
+
+async def _write_upload(
+    context: grpc.aio.ServicerContext,
+    asked: pb.Upload,
+    options: ExplainOptions,
+    served: ServedVersion,
+    explained: ExplainedUpload,
+) -> None:
+    """The answer, its map and its overlay in pieces."""
+    explanation = await asyncio.to_thread(
+        _explanation, served, options, asked.image_id, explained.image_digest, explained.explanation
+    )
+    evidence, overlay = explanation.attribution.data, explanation.overlay_png
+    explanation.attribution.ClearField("data")
+    explanation.ClearField("overlay_png")
+    answer = _explain_response(served, options, [explanation])
+    await context.write(pb.ExplainUploadResponse(explained=answer))
+    for piece in in_pieces(evidence):
+        await context.write(pb.ExplainUploadResponse(attribution_piece=piece))
+    for piece in in_pieces(overlay):
+        await context.write(pb.ExplainUploadResponse(overlay_piece=piece))
+
+
+def _whole_call(context: grpc.aio.ServicerContext) -> Budget:
+    """The caller's time, without end where there is no deadline."""
+    remaining = context.time_remaining()
+    return Budget.of(math.inf if remaining is None else remaining - _MARGIN_S)
 
 
 def _read_options(request: pb.ExplainRequest) -> ExplainOptions:
@@ -302,17 +371,11 @@ def _prediction(served: ServedVersion, prediction: Prediction) -> vision_pb2.Pre
 
 
 def _explain_response(
-    request: pb.ExplainRequest,
-    options: ExplainOptions,
-    served: ServedVersion,
-    explanations: Sequence[PictureExplanation],
+    served: ServedVersion, options: ExplainOptions, explanations: Sequence[pb.Explanation]
 ) -> pb.ExplainResponse:
     return pb.ExplainResponse(
         model=_model(served),
-        explanations=[
-            _explanation(served, options, image, explanation)
-            for image, explanation in zip(request.images, explanations, strict=True)
-        ],
+        explanations=explanations,
         method=_METHOD_PREFIX + options.method,
         method_parameters_json=json.dumps(
             METHODS[options.method].parameters | {"elements_in_flight": ELEMENTS_IN_FLIGHT}
@@ -330,8 +393,24 @@ def _picture_error(error: ServiceError) -> pb.PictureError:
     return pb.PictureError.FromString(to_status(error).SerializeToString())
 
 
+def _explanations(
+    served: ServedVersion,
+    options: ExplainOptions,
+    images: Sequence[vision_pb2.Image],
+    explanations: Sequence[PictureExplanation],
+) -> list[pb.Explanation]:
+    return [
+        _explanation(served, options, image.id, wire.image_digest(image), explanation)
+        for image, explanation in zip(images, explanations, strict=True)
+    ]
+
+
 def _explanation(
-    served: ServedVersion, options: ExplainOptions, image: vision_pb2.Image, explanation: PictureExplanation
+    served: ServedVersion,
+    options: ExplainOptions,
+    image_id: str,
+    image_digest: str,
+    explanation: PictureExplanation,
 ) -> pb.Explanation:
     faithfulness = explanation.faithfulness and pb.Faithfulness(
         deletion_auc=explanation.faithfulness.deletion_auc,
@@ -340,8 +419,8 @@ def _explanation(
     )
     evidence = np.ascontiguousarray(explanation.attribution, dtype="<f4")
     return pb.Explanation(
-        image_id=image.id or "image",
-        image_digest=wire.image_digest(image),
+        image_id=image_id or "image",
+        image_digest=image_digest,
         prediction=_prediction(served, explanation.prediction),
         target_label=explanation.target_label,
         attribution=vision_pb2.Tensor(data=evidence.tobytes(), dtype="float32", shape=evidence.shape),

@@ -31,7 +31,9 @@ class ExplainerSettings(ServiceSettings):
     reconcile_interval_s: float = 1.0
     """How often Triton is held against the repository, seconds."""
     max_image_bytes: int = 16 * 2**20
-    """Largest encoded picture taken."""
+    """Largest encoded picture taken in a message."""
+    max_upload_bytes: int = 128 * 2**20
+    """Largest encoded picture taken in pieces: holds any single picture of the most pixels as it is, uncompressed."""
     max_image_pixels: int = 32_000_000
     """Most pixels a picture may have."""
     max_request_pixels: int = 100_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from plumbline.client import Client
 from plumbline.errors import PlumblineError
@@ -72,6 +74,25 @@ def test_picture_of_another_size_keeps_its_own_pixels_and_the_maps_sum(served):
     explanation = served.client.explain(served.name, [("wide", wide)])[1][0]
     assert list(explanation.attribution.shape) == [56, 112]
     assert explanation.segments[0].mask.width_px == 112
+
+
+def test_picture_larger_than_the_service_takes_in_a_message_is_explained_in_pieces(served):
+    noise = np.random.default_rng(0).integers(0, 256, (2400, 2400, 3), dtype=np.uint8)
+    large = ("large", png(noise))
+    assert len(large[1]) > 16 * 2**20
+    _, (explanation, *others) = served.client.explain(served.name, [large, served.pictures[0]], with_overlay=True)
+    evidence = np.frombuffer(explanation.attribution.data, "<f4").reshape(explanation.attribution.shape)
+    assert evidence.shape == (2400, 2400)
+    assert (explanation.image_id, len(others)) == ("large", 1)
+    # What the same pixels say at the size that the model takes.
+    small = Image.fromarray(noise).convert("L").resize((28, 28), Image.Resampling.BILINEAR)
+    expected = served.client.explain(served.name, [("small", png(np.asarray(small)))])[1][0]
+    assert list(explanation.prediction.probabilities) == pytest.approx(
+        list(expected.prediction.probabilities), abs=1e-3
+    )
+    total = np.frombuffer(expected.attribution.data, "<f4").sum()
+    assert evidence.sum(dtype=np.float64) == pytest.approx(total, abs=0.05)
+    assert Image.open(io.BytesIO(explanation.overlay_png)).size[0] >= 2400
 
 
 async def test_attribution_that_fails_fails_only_who_asked_for_it(served):

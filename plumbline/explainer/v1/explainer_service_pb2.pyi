@@ -165,6 +165,36 @@ class PictureError(_message.Message):
     details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
+class Upload(_message.Message):
+    __slots__ = ("options", "size_bytes", "image_id", "frame")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    options: ExplainRequest
+    size_bytes: int
+    image_id: str
+    frame: int
+    def __init__(self, options: _Optional[_Union[ExplainRequest, _Mapping]] = ..., size_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., frame: _Optional[int] = ...) -> None: ...
+
+class ExplainUploadRequest(_message.Message):
+    __slots__ = ("upload", "piece")
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    upload: Upload
+    piece: bytes
+    def __init__(self, upload: _Optional[_Union[Upload, _Mapping]] = ..., piece: _Optional[bytes] = ...) -> None: ...
+
+class ExplainUploadResponse(_message.Message):
+    __slots__ = ("explained", "attribution_piece", "overlay_piece")
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTION_PIECE_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_PIECE_FIELD_NUMBER: _ClassVar[int]
+    explained: ExplainResponse
+    attribution_piece: bytes
+    overlay_piece: bytes
+    def __init__(self, explained: _Optional[_Union[ExplainResponse, _Mapping]] = ..., attribution_piece: _Optional[bytes] = ..., overlay_piece: _Optional[bytes] = ...) -> None: ...
+
 class ListModelsRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

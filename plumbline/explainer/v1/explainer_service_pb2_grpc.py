@@ -50,6 +50,11 @@ class ExplainerServiceStub:
                 request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainBatchRequest.SerializeToString,
                 response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainBatchResponse.FromString,
                 _registered_method=True)
+        self.ExplainUpload = channel.stream_stream(
+                '/plumbline.explainer.v1.ExplainerService/ExplainUpload',
+                request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainUploadRequest.SerializeToString,
+                response_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainUploadResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/plumbline.explainer.v1.ExplainerService/ListModels',
                 request_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ListModelsRequest.SerializeToString,
@@ -104,6 +109,14 @@ class ExplainerServiceServicer:
         """Explains any number of pictures, sent one by one, by one version from the first to the last. Each is answered in the order of arrival, a bad one with
         its own error; who was cut off sends those that were not answered. At most 32 pictures, and no more pixels than the service's `max_request_pixels`, are
         in work; until they are answered no more are read. The stream ends with an error when the options are wrong, when the service fails, not over a picture.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainUpload(self, request_iterator, context):
+        """Explains one picture whose file, map or overlay is larger than a message: the file comes in pieces, and so do map and overlay. At most two are taken,
+        explained or answered at a time; others wait, their senders held up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +182,11 @@ def add_ExplainerServiceServicer_to_server(servicer, server):
                     servicer.ExplainBatch,
                     request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainBatchRequest.FromString,
                     response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainBatchResponse.SerializeToString,
+            ),
+            'ExplainUpload': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExplainUpload,
+                    request_deserializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainUploadRequest.FromString,
+                    response_serializer=plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainUploadResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -283,6 +301,33 @@ class ExplainerService:
             '/plumbline.explainer.v1.ExplainerService/ExplainBatch',
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainBatchRequest.SerializeToString,
             plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/plumbline.explainer.v1.ExplainerService/ExplainUpload',
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainUploadRequest.SerializeToString,
+            plumbline_dot_explainer_dot_v1_dot_explainer__service__pb2.ExplainUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

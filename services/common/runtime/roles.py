@@ -45,6 +45,7 @@ LEAST_ROLES: Mapping[str, Role] = {
     "/plumbline.explainer.v1.ExplainerService/Predict": Role.VIEWER,
     "/plumbline.explainer.v1.ExplainerService/Explain": Role.VIEWER,
     "/plumbline.explainer.v1.ExplainerService/ExplainBatch": Role.VIEWER,
+    "/plumbline.explainer.v1.ExplainerService/ExplainUpload": Role.VIEWER,
     "/plumbline.explainer.v1.ExplainerService/ListModels": Role.VIEWER,
     "/plumbline.explainer.v1.ExplainerService/GetShadow": Role.VIEWER,
     "/plumbline.explainer.v1.ExplainerService/PublishModel": Role.PUBLISHER,

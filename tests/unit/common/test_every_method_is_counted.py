@@ -22,6 +22,7 @@ from plumbline.trainer.v1 import audit_service_pb2 as audit_pb
 from plumbline.trainer.v1 import audit_service_pb2_grpc as audit_rpc
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as trainer_rpc
+from plumbline.uploads import send_upload
 from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.folder_store import FolderStore
 from services.common.runtime.metrics import serve_page
@@ -57,6 +58,7 @@ ANSWERED: dict[str, Sequence[Message]] = {
         explainer_pb.ExplainBatchRequest(options=explainer_pb.ExplainRequest(model=NET)),
         explainer_pb.ExplainBatchRequest(image=PICTURE),
     ],
+    "ExplainUpload": list(send_upload(explainer_pb.ExplainRequest(model=NET), SECRET, PICTURE.data, 0)),
     "GetShadow": [explainer_pb.GetShadowRequest(name="net")],
     "GroundPhrases": [lvlm_pb.GroundPhrasesRequest(images=[PICTURE], phrases=[SECRET])],
 }

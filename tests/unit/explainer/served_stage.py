@@ -15,6 +15,7 @@ from services.common.runtime.server import build_server
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.handlers.explaining import Explaining
 from services.explainer.handlers.explaining_batches import ExplainingBatches
+from services.explainer.handlers.explaining_uploads import ExplainingUploads
 from services.explainer.handlers.importing import Importing
 from services.explainer.ports import Inference, Question, ServedVersion
 from services.explainer.servicer import SERVICE, ExplainerServicer
@@ -77,6 +78,7 @@ async def serve_stage(
     servicer = CountingServicer(
         explaining,
         ExplainingBatches(explaining, limits, settings.call_timeout_s),
+        ExplainingUploads(explaining, limits, settings.call_timeout_s),
         stage.publishing,
         Importing(stage.publishing, FolderStore(stage.root), limits),
         stage.rolling_back,

@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
+from plumbline import client
 from services.common.runtime.errors import Unavailable
 from tests.conftest import png
 from tests.support.commands import run_command
@@ -139,3 +140,18 @@ async def test_place_to_write_to_among_the_pictures_is_not_explained_itself(stag
     async with serve_stage(stage) as (_, servicer):
         assert (await explain(servicer, stage, out="pictures/explained"))[1] == COUNT
         assert (await explain(servicer, stage, out="pictures/explained"))[1] == 0
+
+
+async def test_large_pictures_are_sent_in_pieces_and_summed_up_with_the_others(stage, monkeypatch):
+    monkeypatch.setattr(client, "UPLOAD_FROM_PIXELS", 36)
+    large = {"good.png": png(np.zeros((9, 9), np.uint8)), "bad.png": png(np.zeros((9, 9), np.uint8))[:-9]}
+    for name, data in large.items():
+        (stage.root / "pictures" / name).write_bytes(data)
+    async with serve_stage(stage) as (_, servicer):
+        told, sent = await explain(servicer, stage)
+        again, sent_again = await explain(servicer, stage)
+    assert (told.exit_code, sent, sent_again) == (1, COUNT, 0)
+    assert "bad.png: explainer: piece: broken or truncated picture" in told.output
+    assert np.load(stage.root / "out" / "good.png.map.npy").shape == (9, 9)
+    assert summary(stage)["picture_count"] == COUNT + 1
+    assert f"{COUNT + 1} of {COUNT + 2} pictures were explained before" in again.output
