@@ -152,7 +152,7 @@ def _guard_unary(
         except Exception as error:
             status = _describe(error, method)
         del received
-        await _abort(context, status)
+        await abort(context, status)
 
     return guarded
 
@@ -175,7 +175,7 @@ def _guard_stream(
         except Exception as error:
             status = _describe(error, method)
         received = responses = response = None
-        await _abort(context, status)
+        await abort(context, status)
 
     return guarded
 
@@ -194,7 +194,7 @@ def _describe(error: Exception, method: str) -> status_pb2.Status:
     return status
 
 
-async def _abort(context: grpc.aio.ServicerContext, status: status_pb2.Status) -> None:
+async def abort(context: grpc.aio.ServicerContext, status: status_pb2.Status) -> None:
     """End the call. Its context keeps what is raised here, and that keeps the frames it went through, in a circle that is not collected for long:
     neither the first error, with all of a request's pictures in its frames, nor the request may be among it."""
     code = next(c for c in grpc.StatusCode if c.value[0] == status.code)

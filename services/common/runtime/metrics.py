@@ -26,6 +26,11 @@ CALL_SECONDS = Histogram(
     buckets=(0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
 CALLS_IN_FLIGHT = Gauge("plumbline_calls_in_flight", "gRPC calls that have not ended.", ["service", "method"])
+CALLS_OVER_RATE = Counter(
+    "plumbline_calls_over_rate_total",
+    "gRPC calls that were refused because their caller made too many.",
+    ["service", "method"],
+)
 SOURCE_UP = Gauge(
     "plumbline_source_up", "1 when what these numbers are counted in was read at the last look, else 0.", ["source"]
 )

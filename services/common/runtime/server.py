@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common.runtime.arrivals import Arrivals
 from services.common.runtime.grpc_status import ErrorInterceptor
 from services.common.runtime.metrics import CallMetrics
+from services.common.runtime.rates import rate_interceptors
 from services.common.runtime.roles import role_interceptors
 from services.common.runtime.settings import ServiceSettings
 from services.common.runtime.tls import add_port
@@ -25,9 +26,16 @@ log = logging.getLogger(__name__)
 def build_server(
     settings: ServiceSettings, services: Sequence[str], outermost: Sequence[grpc.aio.ServerInterceptor] = ()
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """A server with metrics, traces, errors as statuses, health of each of `services` (full names) and reflection; not yet listening."""
+    """A server with metrics, rates of calls, traces, errors as statuses, roles, health of each of `services` (full names) and reflection; not yet listening."""
     server = grpc.aio.server(
-        interceptors=[*outermost, CallMetrics(), CallTraces(), ErrorInterceptor(), *role_interceptors(settings)],
+        interceptors=[
+            *outermost,
+            CallMetrics(),
+            *rate_interceptors(settings),
+            CallTraces(),
+            ErrorInterceptor(),
+            *role_interceptors(settings),
+        ],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),

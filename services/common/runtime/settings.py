@@ -26,6 +26,10 @@ class ServiceSettings(BaseSettings):
     """Where traces are sent, http://host:port (https:// for TLS) of an OpenTelemetry receiver over gRPC; empty for nowhere."""
     max_message_bytes: int = 64 * 2**20
     """Largest gRPC message taken; a larger one is RESOURCE_EXHAUSTED."""
+    max_calls_per_second: float = Field(default=0.0, ge=0)
+    """Calls that one caller may make a second on average; 0 sets no limit. A caller is the name in a certificate, without TLS an address."""
+    max_call_burst: int = Field(default=100, ge=1)
+    """Calls that a caller may make at once, having been quiet before."""
     max_connection_age_s: float = Field(default=600.0, gt=0)
     """How long a client keeps one connection, seconds, give or take a tenth; calls in flight are finished on it, and the client's next call opens
     another, perhaps to a replica that came up since."""

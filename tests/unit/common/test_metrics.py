@@ -19,6 +19,7 @@ from plumbline.stack.processes import free_port
 from services.common.runtime import metrics
 from services.common.runtime.errors import NotFound, Overloaded
 from services.common.runtime.metrics import serve_metrics, serve_page
+from services.common.runtime.rates import CallRates, RateInterceptor
 from services.common.runtime.server import build_server
 from tests.support.metrics_page import MetricsPage
 from tests.unit.common.test_server import DEADLINE_S, LVLM, ExampleSettings, free_address
@@ -142,8 +143,9 @@ async def _refuse_in_stream(request: Held, context: grpc.aio.ServicerContext) ->
     await context.abort(grpc.StatusCode.NOT_FOUND, "gone")
 
 
+@pytest.mark.parametrize("inner", [[], [RateInterceptor(CallRates(100, 100))]], ids=["metrics", "rates"])
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_a_refused_request_is_not_kept(is_stream: bool):
+async def test_a_refused_request_is_not_kept(is_stream: bool, inner: list[grpc.aio.ServerInterceptor]):
     kept: list[weakref.ref] = []
 
     def read(_: bytes) -> Held:
@@ -156,7 +158,7 @@ async def test_a_refused_request_is_not_kept(is_stream: bool):
         if is_stream
         else grpc.unary_unary_rpc_method_handler(_refuse, read)
     )
-    server = grpc.aio.server(interceptors=[metrics.CallMetrics()])
+    server = grpc.aio.server(interceptors=[metrics.CallMetrics(), *inner])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("plumbline.Held", {"Hold": handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
