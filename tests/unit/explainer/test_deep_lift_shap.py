@@ -19,7 +19,7 @@ from services.common.vision.nets import (
 from services.explainer.domain.attribution import attribute
 from services.explainer.domain.attribution.base import Attribution, Logits
 from services.explainer.domain.attribution.deep_lift_shap import DeepLiftShap
-from services.explainer.domain.attribution.rescale import ACTIVATIONS, RescaleRule
+from services.explainer.domain.attribution.rescale import ACTIVATIONS, References, RescaleRule
 
 EXACT = 1e-9  # float64
 ROUNDING = 1e-4  # float32, relative to the greatest change of a logit
@@ -137,27 +137,38 @@ def test_activation_in_place_is_complete():
     assert result.completeness_delta.max() < EXACT
 
 
+def test_baselines_go_through_the_net_once_however_many_pictures_there_are():
+    net, rows = nets()[1], []
+    logits = Logits(net)
+    net.register_forward_hook(lambda *call: rows.append(len(call[2].logits)))
+    DeepLiftShap()(logits, pictures(5, 1, 8, 1), torch.tensor([0, 1, 2, 3, 0]), pictures(6, 1, 8, 3))
+    assert rows == [6, 5 * 6]
+
+
 def test_network_is_as_before_when_it_fails_on_its_way():
     net = Classifier(nn.Flatten(), nn.ReLU(), nn.Linear(13, 3))
     with pytest.raises(RuntimeError, match="shapes"):
         explain(net, pictures(2, 3, 2, 1), torch.tensor([0, 1]), pictures(2, 3, 2, 3))
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in net.modules())
-    assert relu_gradient() == [1, 0]
+    assert relu_gradient() == [1]
 
 
 def test_other_threads_keep_their_gradients():
     found = []
-    with RescaleRule(1):
+    references = References()
+    with torch.no_grad(), references:
+        nn.functional.relu(torch.tensor([-1.0]))
+    with RescaleRule(references, 1):
         thread = threading.Thread(target=lambda: found.append(relu_gradient()))
         thread.start()
         thread.join()
         ruled = relu_gradient()
-    assert found == [[1, 0]]
-    assert ruled == [0.75, 0]
+    assert found == [[1]]
+    assert ruled == [0.75]
 
 
 def relu_gradient() -> list[float]:
-    """Of an input at 3 and its reference at -1; the rescale rule would say 3/4 and nothing."""
-    inputs = torch.tensor([3.0, -1.0], requires_grad=True)
+    """Of an input at 3; with its reference at -1 the rescale rule would say 3/4."""
+    inputs = torch.tensor([3.0], requires_grad=True)
     nn.functional.relu(inputs).sum().backward()
     return inputs.grad.tolist()

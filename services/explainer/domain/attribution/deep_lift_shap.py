@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from services.explainer.domain.attribution.base import Logits
-from services.explainer.domain.attribution.rescale import RescaleRule
+from services.explainer.domain.attribution.rescale import References, RescaleRule
 
 
 class DeepLiftShap:
     """Averages DeepLIFT (rescale rule) over all baselines; counted from the baselines' mean logit.
 
-    A pass takes pictures and baselines in pairs, one pair at least, which may be one picture more than `logits.rows_in_flight`.
+    The baselines go through the net once for all pictures. A pass takes pictures in pairs with them, no more than half of `logits.rows_in_flight`, for what
+    is kept of the baselines takes as much again; one pair at least.
 
     Complete, but for rounding, where everything between the pixels and the logits is linear (convolution, BatchNorm in eval mode,
     average pooling, sums), an activation of one number (ReLU, GELU, sigmoid and their like) or max pooling over images. The rest
@@ -27,29 +28,35 @@ class DeepLiftShap:
         self, logits: Logits, pixel_values: torch.Tensor, targets: torch.Tensor, baselines: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         pairs = max(1, logits.rows_in_flight(pixel_values) // 2)
-        baseline_parts = baselines.split(pairs)
-        size = max(1, pairs // len(baseline_parts[0]))
-        parts = [
-            [_deep_lift(logits, part, target, some) for some in baseline_parts]
-            for part, target in zip(pixel_values.split(size), targets.split(size), strict=True)
-        ]
-        attributions, references = (
-            torch.cat([sum(some[place] for some in part) for part in parts]) / len(baselines) for place in (0, 1)
-        )
-        return attributions, references
+        totals = torch.zeros_like(pixel_values), torch.zeros_like(pixel_values[:, 0, 0, 0])
+        for some in baselines.split(pairs):
+            references = References()
+            with torch.no_grad(), references:
+                reached = logits(some)
+            size = max(1, pairs // len(some))
+            parts = [
+                _deep_lift(logits, part, target, some, references)
+                for part, target in zip(pixel_values.split(size), targets.split(size), strict=True)
+            ]
+            totals[0].add_(torch.cat(parts))
+            totals[1].add_(reached[:, targets].sum(dim=0))
+        return totals[0] / len(baselines), totals[1] / len(baselines)
 
 
 def _deep_lift(
-    logits: Logits, pixel_values: torch.Tensor, targets: torch.Tensor, baselines: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attributions (batch, channels, height, width) of every picture, and the target's logit of the baselines (batch,), summed over `baselines`."""
-    references = baselines.repeat(len(pixel_values), 1, 1, 1)
+    logits: Logits,
+    pixel_values: torch.Tensor,
+    targets: torch.Tensor,
+    baselines: torch.Tensor,
+    references: References,
+) -> torch.Tensor:
+    """Attributions (batch, channels, height, width) of every picture, summed over `baselines`, of which `references` were kept."""
     inputs = pixel_values.detach().repeat_interleave(len(baselines), dim=0).requires_grad_()
     with torch.enable_grad():
-        with RescaleRule(len(inputs)):
-            reached = logits(torch.cat([inputs, references])).unflatten(0, (2, len(inputs)))
-        chosen = reached.gather(2, targets.repeat_interleave(len(baselines)).expand(2, -1)[..., None]).squeeze(2)
-        (multipliers,) = torch.autograd.grad(chosen[0].sum(), inputs)
-    attributions = multipliers * (inputs.detach() - references)
+        with RescaleRule(references, len(pixel_values)):
+            reached = logits(inputs)
+        chosen = reached.gather(1, targets.repeat_interleave(len(baselines))[:, None])
+        (multipliers,) = torch.autograd.grad(chosen.sum(), inputs)
     pairs = (len(pixel_values), len(baselines))
-    return attributions.unflatten(0, pairs).sum(dim=1), chosen[1].detach().unflatten(0, pairs).sum(dim=1)
+    changes = pixel_values.detach()[:, None] - baselines
+    return (multipliers.unflatten(0, pairs) * changes).sum(dim=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,12 +40,45 @@ _LEAST_CHANGE = 1e-10
 """Inputs nearer than this to their reference take the gradient, the limit of the rescale rule."""
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What a function was given and returned for the references, both (references × k, ...); of max pooling also where the maxima are."""
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+    positions: torch.Tensor | None = None
+
+
+class References(TorchFunctionMode):
+    """While it is entered, and the network is given the references alone, keeps what its `ACTIVATIONS` and `max_pool2d` take and give, in their order.
+
+    Enter it without gradients.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not _is_ruled(func, args):
+            return func(*args, **kwargs)
+        if func is functional.max_pool2d:
+            outputs, positions = func(*args, **(kwargs | {"return_indices": True}))
+        else:
+            outputs, positions = func(*args, **_apart(kwargs)), None
+        self.calls.append(_Call(args[0], outputs, positions))
+        return outputs
+
+
 class RescaleRule(TorchFunctionMode):
     """While it is entered, `ACTIVATIONS` and `max_pool2d` return what they always do, but have the rescale rule's multiplier, the
     output's change from its reference over the input's, in the place of their gradient.
 
-    The network must be given `pairs` inputs and, in the same batch behind them, their references; only the inputs have
-    gradients. Tensors whose first dimension is no multiple of this batch belong to no picture and keep their gradient. Nothing is
+    The network must be given `picture_count` pictures, each as many times in a row as `references` were given before, and calls its functions in the same
+    order. Tensors that did not grow with the number of pictures belong to none and keep their gradient. Nothing is
     set on the network, which may use a module as often as it likes, and other threads notice nothing.
 
     Max pooling: the change of a window's maximum goes to where that maximum is, in the input or in the reference, whichever is
@@ -53,40 +87,58 @@ class RescaleRule(TorchFunctionMode):
     Source: Shrikumar 2017, rescale rule. Max pooling: captum 0.9.0, `maxpool`; differs: that keeps one of overlapping windows.
     """
 
-    def __init__(self, pairs: int) -> None:
+    def __init__(self, references: References, picture_count: int) -> None:
         super().__init__()
-        self._batch = 2 * pairs
+        self._calls: Iterator[_Call] = iter(references.calls)
+        self._picture_count = picture_count
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        rule = _activation if func in ACTIVATIONS else _max_pool2d if func is functional.max_pool2d else None
-        if rule is None or not args or args[0].ndim == 0 or len(args[0]) % self._batch:
+        if not _is_ruled(func, args):
             return func(*args, **kwargs)
-        return rule(func, *args, **kwargs)
+        call = next(self._calls)
+        if len(args[0]) != len(call.inputs) * self._picture_count:
+            return func(*args, **kwargs)
+        return (_max_pool2d if func is functional.max_pool2d else _activation)(func, call, *args, **kwargs)
+
+
+def _is_ruled(func: Callable[..., Any], args: tuple) -> bool:
+    return (func in ACTIVATIONS or func is functional.max_pool2d) and bool(args) and args[0].ndim > 0
+
+
+def _apart(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """`inplace` is not heeded: the input is needed afterwards."""
+    return {name: value for name, value in kwargs.items() if name != "inplace"}
 
 
 def _activation(
-    func: Callable[..., torch.Tensor], inputs: torch.Tensor, *args: Any, inplace: bool = False, **kwargs: Any
+    func: Callable[..., torch.Tensor], call: _Call, inputs: torch.Tensor, *args: Any, **kwargs: Any
 ) -> torch.Tensor:
-    """`inplace` is not heeded: the input is needed afterwards."""
-    here, there = inputs.chunk(2)
-    point = here.detach().requires_grad_()
+    point = inputs.detach().requires_grad_()
     with torch.enable_grad():
-        outputs = func(point, *args, **kwargs)
+        outputs = func(point, *args, **_apart(kwargs))
         (slopes,) = torch.autograd.grad(outputs.sum(), point)
-    return _rescaled(here, there.detach(), outputs.detach(), func(there.detach(), *args, **kwargs), slopes)
+    return _rescaled(inputs, call.inputs, outputs.detach(), call.outputs, slopes)
 
 
 def _max_pool2d(
-    func: Callable[..., tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor, *args: Any, **kwargs: Any
+    func: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    call: _Call,
+    inputs: torch.Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> torch.Tensor:
-    maxima, positions = func(inputs.detach(), *args, **(kwargs | {"return_indices": True}))
-    outputs, references = maxima.chunk(2)
-    position = torch.where(outputs >= references, *positions.chunk(2)).flatten(2)
-    here, there = (half.gather(2, position).view_as(outputs) for half in inputs.flatten(2).chunk(2))
-    return _rescaled(here, there.detach(), outputs, references, torch.ones_like(outputs))
+    outputs, positions = func(inputs.detach(), *args, **(kwargs | {"return_indices": True}))
+    # (pictures, references, channels, places of the output)
+    by_reference, ours, theirs = (
+        each.unflatten(0, (-1, len(call.outputs))).flatten(3) for each in (outputs, positions, call.positions)
+    )
+    position = torch.where(by_reference >= call.outputs.flatten(2), ours, theirs)
+    here = inputs.flatten(2).gather(2, position.flatten(0, 1)).view_as(outputs)
+    there = call.inputs.flatten(2).expand(len(position), -1, -1, -1).gather(3, position).view_as(outputs)
+    return _rescaled(here, there, outputs, call.outputs, torch.ones_like(outputs))
 
 
 def _rescaled(
@@ -96,7 +148,29 @@ def _rescaled(
     output_references: torch.Tensor,
     limits: torch.Tensor,
 ) -> torch.Tensor:
-    """Outputs and their references as one batch; the gradient of an output is its multiplier, or the limit where the input is the reference."""
-    changes = inputs.detach() - input_references
-    multipliers = torch.where(changes.abs() < _LEAST_CHANGE, limits, (outputs - output_references) / changes)
-    return torch.cat([outputs + multipliers * (inputs - inputs.detach()), output_references])
+    """The outputs; the gradient of one is its multiplier, or the limit where the input is the reference."""
+    changes, made = (
+        _take_off(values, references)
+        for values, references in ((inputs.detach(), input_references), (outputs, output_references))
+    )
+    multipliers = torch.where(changes.abs() < _LEAST_CHANGE, limits, made / changes)
+    return _Multiplied.apply(inputs, outputs, multipliers)
+
+
+def _take_off(values: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+    """Of each row its reference, which come again for every picture; or each row's own, where there are as many."""
+    return (values.unflatten(0, (-1, len(references))) - references).flatten(0, 1)
+
+
+class _Multiplied(torch.autograd.Function):
+    """`outputs` as they are, with `multipliers` as their derivatives by `inputs`."""
+
+    @staticmethod
+    def forward(context: Any, inputs: torch.Tensor, outputs: torch.Tensor, multipliers: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(multipliers)
+        return outputs.view_as(outputs)
+
+    @staticmethod
+    def backward(context: Any, gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (multipliers,) = context.saved_tensors
+        return gradients * multipliers, None, None
