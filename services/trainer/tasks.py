@@ -122,7 +122,7 @@ def _run(
 
 def _find_trace(archive: Archive, job_id: str) -> dict[str, str] | None:
     """The trace that the job was filed in; None where there is none, none that can be read, or no such job."""
-    with contextlib.suppress(ServiceError, OSError, ValueError):
+    with contextlib.suppress(ServiceError, ValueError):
         kept = archive.read(job_id, TRACE)
         return kept if isinstance(kept, dict) and all(isinstance(value, str) for value in kept.values()) else None
     return None
@@ -132,8 +132,8 @@ def _do(step: Callable[[], object]) -> None:
     try:
         step()
     except OSError as error:
-        # The store's: a full or hanging disk passes. Neighbours' are ours already when they come here.
-        raise Unavailable(f"a file can't be read or written: {error.strerror}") from error
+        # The data root's: a hanging disk passes. The store's and neighbours' refusals are ours already when they come here.
+        raise Unavailable(f"the data set can't be read: {error.strerror}") from error
 
 
 def _delay_s(retries: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.common.runtime.errors import Unavailable
 from services.common.runtime.folder_store import FolderStore
 
 
@@ -12,5 +13,5 @@ class FullStore(FolderStore):
 
     def create(self, path: str, content: bytes) -> None:
         if self.is_full:
-            raise OSError(28, "No space left on device")
+            raise Unavailable(f"artifact store: {path} can't be read or written: No space left on device")
         super().create(path, content)

@@ -8,8 +8,8 @@ In a folder (`folder_store`) or an S3 bucket (`object_store`); `open_store` open
 - What was created is read, found and listed by everybody from then on.
 - Nothing is ever changed; only what is no part of the record is removed.
 
-Every method raises `InvalidInput` for a path that `check_path` refuses. A folder's disk speaks in `OSError`; a bucket that can't be
-reached, or does not let us in, is `Unavailable` after a bounded time, and then a writer does not know whether it has written.
+Every method raises `InvalidInput` for a path that `check_path` refuses, and `Unavailable` when the store can't be used: a disk that is full or refuses, a bucket that
+can't be reached in time or does not let us in. Of a bucket a writer does not know then whether it has written.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from errno import ENOENT
 from pathlib import Path, PurePosixPath
 
 from services.common.runtime.errors import InvalidInput
@@ -112,3 +113,9 @@ def check_path(path: str) -> PurePosixPath:
     if len(path.encode()) > MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in pure.parts):
         raise InvalidInput("path", f"expected at most {MAX_PATH_BYTES} bytes, {_MAX_NAME_BYTES} in each name")
     return pure
+
+
+def check_source(folder: Path) -> None:
+    """Raise `FileNotFoundError` when there is no `folder` to be copied."""
+    if not folder.is_dir():
+        raise FileNotFoundError(ENOENT, "no such folder", str(folder))

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from services.common.runtime.artifact_store import ASIDE, FOLDERS, ArtifactStore, check_path
+from services.common.runtime.artifact_store import ASIDE, FOLDERS, ArtifactStore, check_path, check_source
 from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, ServiceError, Unavailable, Unsupported
 from services.common.runtime.s3_bucket import Bucket
 
@@ -105,8 +105,7 @@ class ObjectStore(ArtifactStore):
 
     def create_folder(self, path: str, source: Path) -> None:
         """See the interface."""
-        if not source.is_dir():
-            raise FileNotFoundError(2, "no such folder", str(source))
+        check_source(source)
         pure = self._check_room(path)
         if self._bucket.marks(self._key(pure)) is not None:
             raise AlreadyExists(f"{path}: there is something, and objects never change")

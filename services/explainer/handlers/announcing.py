@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog, Lineage, short_text
-from services.common.runtime.errors import Conflict, ServiceError, Unavailable
+from services.common.runtime.errors import Conflict, ServiceError
 from services.explainer.ports import ModelRepository, Publication, ServedVersion, ShadowPointer
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Announcing:
             When the log can't be written; then the pointer must not move.
         """
         action = AuditAction.MODEL_ROLLED_BACK if publication.repeats_version else AuditAction.MODEL_PUBLISHED
-        self._append(_entry(added, action, publication.reason, publication.caller))
+        self._audit_log.append(_entry(added, action, publication.reason, publication.caller))
 
     def announce_shadow(
         self, name: str, subject: ServedVersion | None, pointer: ShadowPointer, version: int, caller: str
@@ -43,7 +43,7 @@ class Announcing:
         Unavailable
             When the log can't be written; then the pointer must not move.
         """
-        self._append(
+        self._audit_log.append(
             AuditEntry(
                 # The version too: a change that was cut off after it was told may be followed by another one in its place.
                 key=f"model/{name}/shadow/{pointer.change_count}/{version}",
@@ -69,16 +69,10 @@ class Announcing:
         served = self._repository.version(name, champion)
         if served and not self._audit_log.is_said(_live_key(name, champion)):
             reason = "it was the champion and no event told of it"
-            self._append(_entry(served, AuditAction.MODEL_FOUND_LIVE, reason))
+            self._audit_log.append(_entry(served, AuditAction.MODEL_FOUND_LIVE, reason))
         for number in range(champion + 1, self._repository.highest(name) + 1):
             if self._audit_log.is_said(_live_key(name, number)):
-                self._append(_undone(name, number, champion))
-
-    def _append(self, entry: AuditEntry) -> None:
-        try:
-            self._audit_log.append(entry)
-        except OSError as error:
-            raise Unavailable(f"the audit log can't be written: {error.strerror}") from error
+                self._audit_log.append(_undone(name, number, champion))
 
 
 async def keep_settled(announcing: Announcing, repository: ModelRepository, interval_s: float) -> None:

@@ -62,7 +62,7 @@ class AuditedRecord(JobRecord):
         try:
             with self._telling:
                 self._tell(job)
-        except (OSError, ServiceError):
+        except ServiceError:
             log.exception("job not told of in the audit log", extra={"job_id": job.job_id})
 
     def _tell(self, job: Job) -> None:

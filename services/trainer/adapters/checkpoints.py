@@ -56,8 +56,6 @@ class Checkpoints:
                 self._store.remove(f"{self._folder}/{name}")
         except AlreadyExists:
             pass  # a training that goes on from here, told to stop at once
-        except OSError as error:
-            log.warning("checkpoint not written", extra={"job_id": self._job_id, "cause": error.strerror})
         except Unavailable as error:
             log.warning("checkpoint not written", extra={"job_id": self._job_id, "cause": error.message})
 

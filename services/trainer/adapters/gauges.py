@@ -30,7 +30,7 @@ class JobGauges:
         self._record = record
 
     def look(self) -> None:
-        """Bring the gauges to what the record holds now. Raises `Unavailable` or `OSError` when it can't be read."""
+        """Bring the gauges to what the record holds now. Raises `Unavailable` when it can't be read."""
         counts: Counter[JobState] = Counter()
         ages_s: dict[JobState, float] = {state: 0.0 for state in JobState if not state.is_final}
         for job_id in self._record.job_ids():

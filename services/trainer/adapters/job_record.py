@@ -225,8 +225,6 @@ class JobRecord:
         """See the port. What can't be removed is left behind."""
         try:
             self._store.remove(checkpoints_path(job_id))
-        except OSError as error:
-            log.warning("checkpoints not removed", extra={"job_id": job_id, "cause": error.strerror})
         except Unavailable as error:
             log.warning("checkpoints not removed", extra={"job_id": job_id, "cause": error.message})
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.common.runtime import s3_bucket
 from services.common.runtime.artifact_store import ArtifactStore
-from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, ServiceError
+from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, ServiceError, Unavailable
 from services.common.runtime.open_store import open_store
+from tests.support.s3_server import S3Server
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -23,6 +27,35 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(root: str) -> ArtifactStore:
     return open_store(root)
+
+
+@contextmanager
+def _no_file_opens() -> Iterator[None]:
+    """A disk that refuses: this process may open no file, a real answer of the kernel, which needs no rights to be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def _frozen(server: S3Server) -> Iterator[None]:
+    server.freeze()
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+@pytest.fixture
+def trouble(root: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[None]:
+    """What the store can't be used in: a folder whose disk refuses, a bucket whose server hangs."""
+    if "://" not in root:
+        return _no_file_opens()
+    monkeypatch.setattr(s3_bucket, "CALL_S", 0.5)
+    return _frozen(request.getfixturevalue("s3_server"))
 
 
 @pytest.fixture
@@ -203,6 +236,24 @@ def test_removing_what_is_not_there_changes_nothing(store, path):
     store.create("object", b"kept")
     store.remove(path)
     assert store.read("object") == b"kept"
+
+
+def test_a_store_that_can_not_be_used_says_so_and_shows_nothing_half_made(store, source, trouble):
+    store.create("there/object", b"kept")
+    uses = [
+        lambda: store.read("there/object"),
+        lambda: list(store.list("there")),
+        lambda: store.create("new/object", b"new"),
+        lambda: store.create_folder("new/folder", source),
+    ]
+    with trouble:
+        for use in uses:
+            with pytest.raises(Unavailable, match="artifact store: "):
+                use()
+    assert store.read("there/object") == b"kept"
+    assert list(store.list("new")) == []
+    store.create_folder("new/folder", source)
+    assert store.read("new/folder/below/two") == b"2"
 
 
 _LONG = ["n" * 256, "/".join("n" * 200 for _ in range(5))]

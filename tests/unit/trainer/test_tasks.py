@@ -35,7 +35,7 @@ def test_a_neighbour_or_a_disk_that_comes_back_costs_the_job_nothing(
     ("failure", "reason"),
     [
         (lambda: Unavailable("explainer is away"), "explainer is away"),
-        (lambda: OSError(28, "disk is full"), "a file can't be read or written: disk is full"),
+        (lambda: OSError(28, "disk is full"), "the data set can't be read: disk is full"),
     ],
 )
 def test_one_that_stays_away_ends_the_job_with_the_reason(stage: TaskStage, failure: Callable, reason: str):
