@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,8 @@ class ModelAnswer:
     digest: str
     labels: tuple[str, ...]
     is_champion: bool = False
+    has_several_labels: bool = False
+    """Whether it says any number of its labels of a picture, each by itself."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,9 @@ class Queue(Protocol):
 
     def send_train(self, job: Job) -> None:
         """Ask for the training step, likewise."""
+
+    def waiting_jobs(self) -> Collection[str]:
+        """Ids of the jobs of which a step waits there now. Raises `Unavailable` when the broker is away."""
 
 
 class ProgressBoard(Protocol):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import celery
+import redis
 from kombu.exceptions import OperationalError
 
 from services.common.runtime.broker import Broker
@@ -15,6 +19,7 @@ VISIBILITY_TIMEOUT_S = 6 * 3600
 _SOCKET_TIMEOUT_S = 10.0
 """For every command: a broker that takes connections and answers nothing must not hold us. The worker's waiting ones (BRPOP) last 1 s."""
 _QUEUES = {Priority.URGENT: URGENT_QUEUE, Priority.NORMAL: JOBS_QUEUE, Priority.BATCH: BATCH_QUEUE}
+_PAGE = 1000
 _RETRY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.5}
 
 
@@ -63,6 +68,21 @@ class CeleryQueue:
         """See the port."""
         self._send(TRAIN_TASK, job)
 
+    def waiting_jobs(self) -> set[str]:
+        """See the port. What a worker has taken and not acknowledged waits no more."""
+        waiting: set[str] = set()
+        try:
+            with self._app.connection_for_write() as connection:
+                client = connection.default_channel.client
+                for queue in _QUEUES.values():
+                    # Workers take from the far end and senders add at the near one, so no message is passed over.
+                    for start in range(0, client.llen(queue), _PAGE):
+                        messages = client.lrange(queue, start, start + _PAGE - 1)
+                        waiting.update(job_id for message in messages if (job_id := _read_job_id(message)))
+        except (OperationalError, OSError, redis.RedisError) as error:
+            raise Unavailable("the broker can't be reached") from error
+        return waiting
+
     def _send(self, task: str, job: Job) -> None:
         try:
             self._app.send_task(
@@ -77,3 +97,13 @@ class CeleryQueue:
             raise Unavailable(
                 "the broker can't be reached; the job is on record, and a worker sends it on once the broker is back"
             ) from error
+
+
+def _read_job_id(message: bytes) -> str:
+    """The job whose step a message on a queue asks for; "" of another message, and of what is none."""
+    try:
+        _, arguments, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+        job_id = arguments.get("job_id")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ""
+    return job_id if isinstance(job_id, str) else ""

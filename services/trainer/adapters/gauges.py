@@ -6,8 +6,6 @@ import logging
 from collections import Counter
 from datetime import UTC, datetime
 
-import redis
-
 from services.common.runtime.broker import Broker
 from services.common.runtime.errors import NotFound
 from services.common.runtime.queues import WORKER_QUEUES

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from services.common.runtime.errors import ServiceError, Unavailable
 from services.trainer.domain.job import Job, JobState
@@ -29,7 +31,8 @@ class Recovering:
     def recover(self) -> int:
         """Put every job back in the queue that has not ended, waits for no person, has been quiet for a while and has no worker.
 
-        Returns how many. One that was put back within the last ten minutes is left alone.
+        Returns how many. One whose message waits in the queue is left alone, however long it does, and one that was put back within the last ten
+        minutes.
 
         Raises
         ------
@@ -37,10 +40,11 @@ class Recovering:
             When the broker is away; some jobs may be back by then.
         """
         count = 0
+        is_queued = self._look_once()
         for job_id in self._archive.job_ids():
             try:
                 if not self._archive.brief(job_id).state.is_final:
-                    count += self._send_on(self._archive.load(job_id))
+                    count += self._send_on(self._archive.load(job_id), is_queued)
             except Unavailable:
                 raise
             except ServiceError as error:
@@ -49,12 +53,19 @@ class Recovering:
                 log.exception("job not recovered", extra={"job_id": job_id})
         return count
 
-    def _send_on(self, job: Job) -> bool:
+    def _look_once(self) -> Callable[[str], bool]:
+        """Whether a job waits in the queue, which is read when that is first asked."""
+        waiting = cache(self._queue.waiting_jobs)
+        return lambda job_id: job_id in waiting()
+
+    def _send_on(self, job: Job, is_queued: Callable[[str], bool]) -> bool:
         """Whether the job was put back in the queue."""
         is_waiting = job.state in _RECOVERED or self._completing.may_train(job)
         if not is_waiting or datetime.now(UTC) - job.events[-1].at < self._quiet:
             return False
-        if self._lease.is_active(job.job_id) or not self._lease.claim_recovery(job.job_id):
+        if self._lease.is_active(job.job_id) or is_queued(job.job_id):
+            return False
+        if not self._lease.claim_recovery(job.job_id):
             return False
         step = self._next_step(job)
         # Attempts, not recoveries: a job may wait in a busy queue for as long as it takes. And none once the training is through: the

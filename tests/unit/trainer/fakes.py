@@ -17,6 +17,10 @@ class ListQueue:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
         self.failure: ServiceError | None = None
+        self.waiting: set[str] = set()
+
+    def waiting_jobs(self) -> set[str]:
+        return self.waiting
 
     def send_critique(self, job: Job) -> None:
         self._send("critique", job.job_id)

@@ -86,6 +86,18 @@ def test_a_job_that_somebody_works_on_is_left_alone(tmp_path: Path):
     assert stage.queue.sent == []
 
 
+def test_a_job_whose_message_waits_is_not_sent_a_second_time_however_long_it_does(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.QUEUED)
+    lost = stage.record.file(make_request())
+    stage.queue.waiting = {stage.job_id}
+    for _ in range(3):
+        stage.recover_again()
+    assert stage.queue.sent == [("critique", lost.job_id)] * 3
+    stage.queue.waiting = set()  # a worker took it and died
+    stage.recover_again()
+    assert ("critique", stage.job_id) in stage.queue.sent
+
+
 def test_a_job_that_just_moved_is_left_alone(tmp_path: Path):
     stage = _Stage(tmp_path, JobState.QUEUED, quiet_s=60.0)
     stage.recovering.recover()
