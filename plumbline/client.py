@@ -7,6 +7,7 @@ reply = client.explain("digits", [("seven", Path("seven.png").read_bytes())])
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -379,10 +380,15 @@ class Client(AbstractContextManager):
             raise PlumblineError(
                 f"{service}: {field}: {size} bytes; at most {MAX_MESSAGE_BYTES} are taken", "RESOURCE_EXHAUSTED", field
             )
-        try:
-            return method(request, timeout=timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, service) from error
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                return method(request, timeout=max(end - time.monotonic(), 0), metadata=self._metadata)
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error, service)
+                if not failure.wait_s or time.monotonic() + failure.wait_s > end:
+                    raise failure from error
+            time.sleep(failure.wait_s)
 
 
 def explained_images(
@@ -459,4 +465,4 @@ def is_large_picture(data: bytes) -> bool:
 
 def is_too_much(error: Exception) -> bool:
     """Whether a call failed because it asked for more than a message or a service takes: halves may do."""
-    return isinstance(error, PlumblineError) and error.code == "RESOURCE_EXHAUSTED"
+    return isinstance(error, PlumblineError) and error.code == "RESOURCE_EXHAUSTED" and not error.wait_s

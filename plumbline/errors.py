@@ -13,15 +13,26 @@ _UNCONNECTED = ("failed to connect", "connections to all backends failing")
 _UNTRUSTED = ("Socket closed", "Connection reset", "Tls handshake failed")
 """What it adds when the server ended the connection while it was being made, and when the client did."""
 
+_TOO_MANY_CALLS = "TOO_MANY_CALLS"
+"""The services' reason where a caller is over its rate of calls."""
+
 
 class PlumblineError(Exception):
     """A call that did not work. `field` names what was wrong in the request, when the service said so; `faults` all that was.
 
-    A fault is a field and what the service says of it.
+    A fault is a field and what the service says of it. `wait_s` is after how many seconds a call goes through that was one too many; else 0.
     """
 
-    def __init__(self, message: str, code: str = "", field: str = "", faults: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        code: str = "",
+        field: str = "",
+        faults: Sequence[tuple[str, str]] = (),
+        wait_s: float = 0.0,
+    ) -> None:
         super().__init__(message)
+        self.wait_s = wait_s
         self.code = code
         self.field = field
         self.faults = tuple(faults)
@@ -41,10 +52,20 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> PlumblineError:
             f"the {service} went away while it was asked; ask again", grpc.StatusCode.UNAVAILABLE.name
         )
     faults: list[tuple[str, str]] = []
+    reason, delay_s = "", 0.0
     status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
     for detail in status.details if status else ():
-        request = error_details_pb2.BadRequest()
-        if detail.Unpack(request):
+        request, info, retry = (
+            error_details_pb2.BadRequest(),
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.RetryInfo(),
+        )
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(retry):
+            delay_s = retry.retry_delay.ToNanoseconds() / 1e9
+        elif detail.Unpack(request):
             faults += [(violation.field, violation.description) for violation in request.field_violations]
     field = faults[0][0] if faults else ""
-    return PlumblineError(f"{service}: {error.details()} [{code}]", code, field, faults)
+    wait_s = delay_s if reason == _TOO_MANY_CALLS else 0.0
+    return PlumblineError(f"{service}: {error.details()} [{code}]", code, field, faults, wait_s)

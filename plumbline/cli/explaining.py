@@ -89,7 +89,7 @@ def _keep_large(
         try:
             reply = client.explain_upload(asked, image, frame)
         except PlumblineError as error:
-            if error.code not in _REFUSALS:
+            if error.code not in _REFUSALS or error.wait_s:
                 raise
             failures[name] = str(error)
             return

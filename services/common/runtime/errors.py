@@ -9,6 +9,7 @@ ServiceError
 ├── Conflict            somebody else was first; read again and retry
 ├── Overloaded          too big or too busy
 ├── Unavailable         a neighbour (Triton, Redis, an engine) is away
+│   └── TooManyCalls    the caller made more calls than it may; the same call goes through later
 ├── DeadlineExceeded    the time budget was spent before the result
 ├── Unsupported         nobody built this for that
 └── BadModelOutput      the language model's answer stayed unreadable
@@ -100,6 +101,10 @@ class Overloaded(ServiceError):
 
 class Unavailable(ServiceError):
     kind = "UNAVAILABLE"
+
+
+class TooManyCalls(Unavailable):
+    kind = "TOO_MANY_CALLS"
 
 
 class DeadlineExceeded(ServiceError):

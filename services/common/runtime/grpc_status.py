@@ -32,6 +32,7 @@ CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.BadModelOutput: grpc.StatusCode.INTERNAL,
@@ -77,8 +78,9 @@ def from_rpc_error(error: grpc.RpcError, neighbour: str) -> errors.ServiceError:
     """What a failed call to `neighbour` means to us; its words, its reason and its retry advice are kept."""
     reason, retry_after_s = _read_details(error)
     by_reason = {kind.kind: kind for kind in CODES}
-    # Without a reason INTERNAL is a bug over there, not a language model's bad answer.
-    by_code = {code: kind for kind, code in CODES.items() if kind is not errors.BadModelOutput}
+    # Without a reason INTERNAL is a bug over there, not a language model's bad answer, and RESOURCE_EXHAUSTED is about the request.
+    unnamed = (errors.BadModelOutput, errors.TooManyCalls)
+    by_code = {code: kind for kind, code in CODES.items() if kind not in unnamed}
     kind = by_reason.get(reason) or by_code.get(error.code(), errors.Unavailable)
     if kind is errors.InvalidInput:
         return errors.InvalidInput(neighbour, error.details() or "refused the request")

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from services.common.runtime.callers import read_proven_name
-from services.common.runtime.errors import InvalidInput, Overloaded
+from services.common.runtime.errors import InvalidInput, TooManyCalls
 from services.common.runtime.grpc_status import abort, to_status
 from services.common.runtime.metrics import CALLS_OVER_RATE
 from services.common.runtime.settings import ServiceSettings
@@ -135,7 +135,7 @@ class RateInterceptor(grpc.aio.ServerInterceptor):
         wait_s = self._rates.take(read_proven_name(context, claimed=address))
         if wait_s:
             CALLS_OVER_RATE.labels(*method[1:].split("/")).inc()
-            refusal = Overloaded("too many calls from this caller; wait before the next", retry_after_s=wait_s)
+            refusal = TooManyCalls("too many calls from this caller; wait before the next", retry_after_s=wait_s)
             await abort(context, to_status(refusal))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from plumbline.channels import open_channel
+from plumbline.client import Client
+from plumbline.errors import PlumblineError
+from services.common.runtime.errors import TooManyCalls
 from services.common.runtime.metrics import CALLS_OVER_RATE
 from services.common.runtime.rates import CallRates
+from services.trainer.adapters.channel import calling, is_too_much
+from services.trainer.tasks import RETRIED
 from tests.support.certificates import Authority
 from tests.support.guarded_server import GuardedSettings, guarded_settings, serving
 
@@ -110,7 +116,7 @@ def test_a_call_over_the_rate_is_told_when_to_come_again_and_is_counted(channel)
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert details[0].Unpack(info)
     assert details[1].Unpack(retry)
-    assert info.reason == "OVERLOADED"
+    assert info.reason == "TOO_MANY_CALLS"
     assert 90 < retry.retry_delay.ToTimedelta().total_seconds() <= 100
     assert counter._value.get() == before + 1
 
@@ -177,6 +183,32 @@ def test_under_tls_each_name_has_calls_of_its_own_and_a_claimed_one_does_not_cou
         assert predict(berta) is OK
         anna.close()
         berta.close()
+
+
+def test_our_client_waits_for_its_turn_and_gives_up_where_that_is_later_than_its_deadline():
+    with serving(GuardedSettings(max_calls_per_second=5, max_call_burst=1)) as address:
+        began = time.monotonic()
+        with Client(address, address, address) as client:
+            assert [client.models() for _ in range(3)] == [[], [], []]
+        assert time.monotonic() - began >= 0.4
+    with (
+        serving(GuardedSettings(max_calls_per_second=0.001, max_call_burst=1)) as address,
+        Client(*[address] * 3) as client,
+    ):
+        client.models()
+        with pytest.raises(PlumblineError, match="too many calls") as caught:
+            client.models()
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    assert caught.value.wait_s > 900
+
+
+def test_a_job_that_called_too_often_tries_again_later_and_does_not_ask_in_halves(channel):
+    assert [predict(channel), predict(channel)] == [OK, OK]
+    with pytest.raises(TooManyCalls) as caught, calling("explainer"):
+        channel.unary_unary(UNARY)(b"", timeout=DEADLINE_S)
+    assert isinstance(caught.value, RETRIED)
+    assert not is_too_much(caught.value)
+    assert caught.value.retry_after_s > 90
 
 
 def test_without_a_rate_nobody_is_refused():
