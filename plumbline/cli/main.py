@@ -149,7 +149,8 @@ def explain(
         for explanation in explanations:
             prediction = explanation.prediction
             shares = ", ".join(f"{segment.index}: {segment.share:.2f}" for segment in explanation.segments)
-            row = [explanation.image_id, prediction.label, f"{max(prediction.probabilities):.3f}"]
+            said = ", ".join(prediction.predicted_labels) or "none"
+            row = [explanation.image_id, said, f"{max(prediction.probabilities):.3f}"]
             explained = " against ".join(filter(None, (explanation.target_label, explanation.contrast_label)))
             areas = explanation.faithfulness
             measures = [f"{areas.deletion_auc:.3f}, {areas.insertion_auc:.3f}"] if faithfulness else []

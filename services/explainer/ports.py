@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from services.common.vision.preprocessing import Preprocessor
+from services.common.vision.problem_type import ProblemType
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ServedVersion:
     preprocessor: Preprocessor
     provenance: dict[str, Any]
     publication_key: str
+    problem_type: ProblemType = ProblemType.SINGLE_LABEL
     repeats_version: int = 0
     """The version whose weights a rollback served again as this one; 0 when it is none."""
     as_shadow: bool = False

@@ -147,6 +147,7 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
                     repeats_version=entry.served.repeats_version,
                     is_shadow=entry.is_shadow,
                     as_shadow=entry.served.as_shadow,
+                    problem_type=_problem_type(entry.served),
                 )
                 for entry in listed
             ]
@@ -367,7 +368,17 @@ def _comparison(comparison: Comparison) -> pb.GetShadowResponse:
 
 
 def _prediction(served: ServedVersion, prediction: Prediction) -> vision_pb2.Prediction:
-    return vision_pb2.Prediction(label=prediction.label, probabilities=prediction.probabilities, labels=served.labels)
+    return vision_pb2.Prediction(
+        label=prediction.label,
+        probabilities=prediction.probabilities,
+        labels=served.labels,
+        predicted_labels=prediction.labels,
+        problem_type=_problem_type(served),
+    )
+
+
+def _problem_type(served: ServedVersion) -> vision_pb2.ProblemType:
+    return vision_pb2.ProblemType.Value(f"PROBLEM_TYPE_{served.problem_type.name}")
 
 
 def _explain_response(

@@ -19,9 +19,11 @@ from typer.testing import CliRunner
 
 from plumbline.cli import app
 from plumbline.errors import PlumblineError
+from plumbline.trainer.v1.trainer_service_pb2 import SubmitAlignmentRequest
 from services.common.vision.golden import GOLDEN
+from services.common.vision.problem_type import ProblemType
 from tests.conftest import Served
-from tests.support.hugging_face_folders import make_pictures, write_model_folder
+from tests.support.hugging_face_folders import LABELS, make_pictures, write_model_folder
 
 PROBABILITY_TOLERANCE = 1e-5  # float32 sums in another order
 
@@ -65,6 +67,31 @@ def test_a_folder_is_served_with_the_probabilities_of_transformers_and_explained
     assert np.abs(found - expected).max() < PROBABILITY_TOLERANCE
     _, explanations = served.client.explain("knees", shown[:2])
     assert all(np.frombuffer(each.attribution.data, "<f4").any() for each in explanations)
+
+
+def test_a_model_of_several_labels_is_served_with_a_sigmoid_each_explained_and_not_aligned(served, added, tmp_path):
+    folder = write_model_folder(tmp_path / "several", problem_type=ProblemType.MULTI_LABEL)
+    result = run(served, "add", str(folder), "--name", "findings", "--baselines", str(added.pictures))
+    assert result.exit_code == 0, result.output
+    shown = [(f"{index}", data) for index, data in enumerate(make_pictures(6, seed=1))]
+    images = [Image.open(io.BytesIO(data)) for _, data in shown]
+    pixels = ViTImageProcessorPil.from_pretrained(folder)(images, return_tensors="pt")
+    with torch.inference_mode():
+        expected = AutoModelForImageClassification.from_pretrained(folder)(**pixels).logits.sigmoid().numpy()
+    predictions = served.client.predict("findings", shown)
+    assert np.abs(np.array([list(each.probabilities) for each in predictions]) - expected).max() < PROBABILITY_TOLERANCE
+    said = [[LABELS[place] for place in np.flatnonzero(row > 0.5)] for row in expected]
+    assert [list(each.predicted_labels) for each in predictions] == said
+    rarest = LABELS[int(expected[0].argmin())]
+    _, (explanation,) = served.client.explain("findings", shown[:1], target_label=rarest, with_faithfulness=True)
+    assert explanation.target_label == rarest
+    assert np.frombuffer(explanation.attribution.data, "<f4").any()
+    specification = {"task": "x", "rules": [{"class_name": "all", "should_matter": "x"}]}
+    with pytest.raises(PlumblineError, match="several labels") as caught:
+        served.client.submit(
+            SubmitAlignmentRequest(model={"name": "findings"}, dataset_path="none", specification=specification)
+        )
+    assert caught.value.field == "model.name"
 
 
 def test_the_same_folder_with_the_same_pictures_is_added_once(served, added):

@@ -20,6 +20,8 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
+from services.common.vision.problem_type import ProblemType
+
 LABELS = ("cat", "dog", "owl")
 _NAMED = {"id2label": dict(enumerate(LABELS)), "label2id": {label: index for index, label in enumerate(LABELS)}}
 EDGE_PX = 32
@@ -43,10 +45,14 @@ def _vit() -> PreTrainedModel:
 ARCHITECTURES: dict[str, Callable[[], PreTrainedModel]] = {"resnet": _resnet, "convnext": _convnext, "vit": _vit}
 
 
-def write_model_folder(folder: Path, architecture: str = "resnet", seed: int = 1) -> Path:
+def write_model_folder(
+    folder: Path, architecture: str = "resnet", seed: int = 1, problem_type: ProblemType | None = None
+) -> Path:
     """What `save_pretrained` of model and image processor leaves."""
     torch.manual_seed(seed)
-    ARCHITECTURES[architecture]().save_pretrained(folder)
+    model = ARCHITECTURES[architecture]()
+    model.config.problem_type = problem_type and problem_type.value
+    model.save_pretrained(folder)
     ViTImageProcessorPil(size={"height": EDGE_PX, "width": EDGE_PX}).save_pretrained(folder)
     return folder
 

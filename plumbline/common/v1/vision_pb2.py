@@ -24,17 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n plumbline/common/v1/vision.proto\x12\x13plumbline.common.v1\"0\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05\x66rame\x18\x03 \x01(\x05\"4\n\x06Tensor\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\";\n\x04Mask\x12\x0e\n\x06\x63ounts\x18\x01 \x01(\t\x12\x11\n\theight_px\x18\x02 \x01(\x05\x12\x10\n\x08width_px\x18\x03 \x01(\x05\"P\n\x07Segment\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05share\x18\x02 \x01(\x01\x12\'\n\x04mask\x18\x03 \x01(\x0b\x32\x19.plumbline.common.v1.Mask\"=\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"B\n\nPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\x0e\n\x06labels\x18\x03 \x03(\t\"Q\n\tClassRule\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x15\n\rshould_matter\x18\x02 \x01(\t\x12\x19\n\x11should_not_matter\x18\x03 \x01(\t\"Q\n\x12\x43lassSpecification\x12\x0c\n\x04task\x18\x01 \x01(\t\x12-\n\x05rules\x18\x02 \x03(\x0b\x32\x1e.plumbline.common.v1.ClassRule\"w\n\tTypedRule\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0f\n\x07\x63oncept\x18\x02 \x01(\t\x12/\n\x08polarity\x18\x03 \x01(\x0e\x32\x1d.plumbline.common.v1.Polarity\x12\x14\n\x0cnoun_phrases\x18\x04 \x03(\t*s\n\nMaskSource\x12\x1b\n\x17MASK_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12MASK_SOURCE_JUDGED\x10\x01\x12\x18\n\x14MASK_SOURCE_GROUNDED\x10\x02\x12\x16\n\x12MASK_SOURCE_AGREED\x10\x03*N\n\x08Polarity\x12\x18\n\x14POLARITY_UNSPECIFIED\x10\x00\x12\x11\n\rPOLARITY_MUST\x10\x01\x12\x15\n\x11POLARITY_MUST_NOT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n plumbline/common/v1/vision.proto\x12\x13plumbline.common.v1\"0\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05\x66rame\x18\x03 \x01(\x05\"4\n\x06Tensor\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\";\n\x04Mask\x12\x0e\n\x06\x63ounts\x18\x01 \x01(\t\x12\x11\n\theight_px\x18\x02 \x01(\x05\x12\x10\n\x08width_px\x18\x03 \x01(\x05\"P\n\x07Segment\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05share\x18\x02 \x01(\x01\x12\'\n\x04mask\x18\x03 \x01(\x0b\x32\x19.plumbline.common.v1.Mask\"=\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\x94\x01\n\nPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x18\n\x10predicted_labels\x18\x04 \x03(\t\x12\x36\n\x0cproblem_type\x18\x05 \x01(\x0e\x32 .plumbline.common.v1.ProblemType\"Q\n\tClassRule\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x15\n\rshould_matter\x18\x02 \x01(\t\x12\x19\n\x11should_not_matter\x18\x03 \x01(\t\"Q\n\x12\x43lassSpecification\x12\x0c\n\x04task\x18\x01 \x01(\t\x12-\n\x05rules\x18\x02 \x03(\x0b\x32\x1e.plumbline.common.v1.ClassRule\"w\n\tTypedRule\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0f\n\x07\x63oncept\x18\x02 \x01(\t\x12/\n\x08polarity\x18\x03 \x01(\x0e\x32\x1d.plumbline.common.v1.Polarity\x12\x14\n\x0cnoun_phrases\x18\x04 \x03(\t*h\n\x0bProblemType\x12\x1c\n\x18PROBLEM_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19PROBLEM_TYPE_SINGLE_LABEL\x10\x01\x12\x1c\n\x18PROBLEM_TYPE_MULTI_LABEL\x10\x02*s\n\nMaskSource\x12\x1b\n\x17MASK_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12MASK_SOURCE_JUDGED\x10\x01\x12\x18\n\x14MASK_SOURCE_GROUNDED\x10\x02\x12\x16\n\x12MASK_SOURCE_AGREED\x10\x03*N\n\x08Polarity\x12\x18\n\x14POLARITY_UNSPECIFIED\x10\x00\x12\x11\n\rPOLARITY_MUST\x10\x01\x12\x15\n\x11POLARITY_MUST_NOT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'plumbline.common.v1.vision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MASKSOURCE']._serialized_start=722
-  _globals['_MASKSOURCE']._serialized_end=837
-  _globals['_POLARITY']._serialized_start=839
-  _globals['_POLARITY']._serialized_end=917
+  _globals['_PROBLEMTYPE']._serialized_start=805
+  _globals['_PROBLEMTYPE']._serialized_end=909
+  _globals['_MASKSOURCE']._serialized_start=911
+  _globals['_MASKSOURCE']._serialized_end=1026
+  _globals['_POLARITY']._serialized_start=1028
+  _globals['_POLARITY']._serialized_end=1106
   _globals['_IMAGE']._serialized_start=57
   _globals['_IMAGE']._serialized_end=105
   _globals['_TENSOR']._serialized_start=107
@@ -45,12 +47,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENT']._serialized_end=302
   _globals['_MODELVERSION']._serialized_start=304
   _globals['_MODELVERSION']._serialized_end=365
-  _globals['_PREDICTION']._serialized_start=367
-  _globals['_PREDICTION']._serialized_end=433
-  _globals['_CLASSRULE']._serialized_start=435
-  _globals['_CLASSRULE']._serialized_end=516
-  _globals['_CLASSSPECIFICATION']._serialized_start=518
-  _globals['_CLASSSPECIFICATION']._serialized_end=599
-  _globals['_TYPEDRULE']._serialized_start=601
-  _globals['_TYPEDRULE']._serialized_end=720
+  _globals['_PREDICTION']._serialized_start=368
+  _globals['_PREDICTION']._serialized_end=516
+  _globals['_CLASSRULE']._serialized_start=518
+  _globals['_CLASSRULE']._serialized_end=599
+  _globals['_CLASSSPECIFICATION']._serialized_start=601
+  _globals['_CLASSSPECIFICATION']._serialized_end=682
+  _globals['_TYPEDRULE']._serialized_start=684
+  _globals['_TYPEDRULE']._serialized_end=803
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ProblemType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROBLEM_TYPE_UNSPECIFIED: _ClassVar[ProblemType]
+    PROBLEM_TYPE_SINGLE_LABEL: _ClassVar[ProblemType]
+    PROBLEM_TYPE_MULTI_LABEL: _ClassVar[ProblemType]
+
 class MaskSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MASK_SOURCE_UNSPECIFIED: _ClassVar[MaskSource]
@@ -19,6 +25,9 @@ class Polarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     POLARITY_UNSPECIFIED: _ClassVar[Polarity]
     POLARITY_MUST: _ClassVar[Polarity]
     POLARITY_MUST_NOT: _ClassVar[Polarity]
+PROBLEM_TYPE_UNSPECIFIED: ProblemType
+PROBLEM_TYPE_SINGLE_LABEL: ProblemType
+PROBLEM_TYPE_MULTI_LABEL: ProblemType
 MASK_SOURCE_UNSPECIFIED: MaskSource
 MASK_SOURCE_JUDGED: MaskSource
 MASK_SOURCE_GROUNDED: MaskSource
@@ -78,14 +87,18 @@ class ModelVersion(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("label", "probabilities", "labels")
+    __slots__ = ("label", "probabilities", "labels", "predicted_labels", "problem_type")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_LABELS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_TYPE_FIELD_NUMBER: _ClassVar[int]
     label: str
     probabilities: _containers.RepeatedScalarFieldContainer[float]
     labels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+    predicted_labels: _containers.RepeatedScalarFieldContainer[str]
+    problem_type: ProblemType
+    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[str]] = ..., predicted_labels: _Optional[_Iterable[str]] = ..., problem_type: _Optional[_Union[ProblemType, str]] = ...) -> None: ...
 
 class ClassRule(_message.Message):
     __slots__ = ("class_name", "should_matter", "should_not_matter")

@@ -202,7 +202,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ServedModel(_message.Message):
-    __slots__ = ("model", "is_champion", "is_ready", "labels", "provenance_json", "repeats_version", "is_shadow", "as_shadow")
+    __slots__ = ("model", "is_champion", "is_ready", "labels", "provenance_json", "repeats_version", "is_shadow", "as_shadow", "problem_type")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IS_CHAMPION_FIELD_NUMBER: _ClassVar[int]
     IS_READY_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +211,7 @@ class ServedModel(_message.Message):
     REPEATS_VERSION_FIELD_NUMBER: _ClassVar[int]
     IS_SHADOW_FIELD_NUMBER: _ClassVar[int]
     AS_SHADOW_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_TYPE_FIELD_NUMBER: _ClassVar[int]
     model: _vision_pb2.ModelVersion
     is_champion: bool
     is_ready: bool
@@ -219,7 +220,8 @@ class ServedModel(_message.Message):
     repeats_version: int
     is_shadow: bool
     as_shadow: bool
-    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., is_champion: _Optional[bool] = ..., is_ready: _Optional[bool] = ..., labels: _Optional[_Iterable[str]] = ..., provenance_json: _Optional[str] = ..., repeats_version: _Optional[int] = ..., is_shadow: _Optional[bool] = ..., as_shadow: _Optional[bool] = ...) -> None: ...
+    problem_type: _vision_pb2.ProblemType
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., is_champion: _Optional[bool] = ..., is_ready: _Optional[bool] = ..., labels: _Optional[_Iterable[str]] = ..., provenance_json: _Optional[str] = ..., repeats_version: _Optional[int] = ..., is_shadow: _Optional[bool] = ..., as_shadow: _Optional[bool] = ..., problem_type: _Optional[_Union[_vision_pb2.ProblemType, str]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForImageClassification, PreTrained
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.nets import register_nets
 from services.common.vision.preprocessing import Preprocessor
+from services.common.vision.problem_type import ProblemType
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -29,7 +30,6 @@ PREPROCESSING = "preprocessor_config.json"
 BASELINES = "baselines.safetensors"
 PROVENANCE = "plumbline.json"
 CARD = "README.md"
-_ONE_OF_CLASSES = "single_label_classification"
 _DIGESTED = (CONFIG, WEIGHTS, PREPROCESSING, BASELINES)
 
 
@@ -39,6 +39,7 @@ class BundleDescription:
 
     preprocessor: Preprocessor
     labels: tuple[str, ...]
+    problem_type: ProblemType
     provenance: dict[str, Any]
 
 
@@ -49,6 +50,7 @@ class ModelBundle:
     model: PreTrainedModel
     preprocessor: Preprocessor
     labels: tuple[str, ...]
+    problem_type: ProblemType
     baselines: torch.Tensor
     digest: str
     provenance: dict[str, Any]
@@ -93,7 +95,7 @@ def describe_bundle(folder: Path) -> BundleDescription:
     except InvalidInput as error:
         raise InvalidInput("bundle", error.message) from error
     provenance = read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else {}
-    return BundleDescription(preprocessor, _read_labels(config), provenance)
+    return BundleDescription(preprocessor, _read_labels(config), _read_problem_type(config), provenance)
 
 
 def load_bundle(folder: Path, device: str = "cpu") -> ModelBundle:
@@ -113,7 +115,13 @@ def load_bundle(folder: Path, device: str = "cpu") -> ModelBundle:
     baselines = _read_baselines(folder, described.preprocessor)
     model = _load_model(folder).eval().to(device)
     return ModelBundle(
-        model, described.preprocessor, described.labels, baselines.to(device), digest, described.provenance
+        model,
+        described.preprocessor,
+        described.labels,
+        described.problem_type,
+        baselines.to(device),
+        digest,
+        described.provenance,
     )
 
 
@@ -182,12 +190,6 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def _read_labels(config: PreTrainedConfig) -> tuple[str, ...]:
-    if config.problem_type not in (None, _ONE_OF_CLASSES):
-        # One softmax: predictions, the choice of pictures, losses and gate all rest on it.
-        raise InvalidInput(
-            "bundle",
-            f"{CONFIG}: problem_type is '{config.problem_type}'; expected '{_ONE_OF_CLASSES}': one class per picture",
-        )
     if sorted(config.id2label) != list(range(config.num_labels)):
         raise InvalidInput("bundle", f"{CONFIG}: id2label must number its classes from 0 without a gap")
     labels = tuple(config.id2label[index] for index in range(config.num_labels))
@@ -196,6 +198,17 @@ def _read_labels(config: PreTrainedConfig) -> tuple[str, ...]:
     if len(set(labels)) != len(labels):
         raise InvalidInput("bundle", f"{CONFIG}: id2label names a class twice")
     return labels
+
+
+def _read_problem_type(config: PreTrainedConfig) -> ProblemType:
+    """One label per picture where the configuration does not say."""
+    try:
+        return ProblemType(config.problem_type or ProblemType.SINGLE_LABEL)
+    except ValueError as error:
+        expected = " or ".join(ProblemType)
+        raise InvalidInput(
+            "bundle", f"{CONFIG}: problem_type is '{config.problem_type}'; expected {expected}"
+        ) from error
 
 
 def _load_model(folder: Path) -> PreTrainedModel:

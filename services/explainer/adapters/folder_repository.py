@@ -137,7 +137,7 @@ class FolderRepository:
             (aside / _PUBLICATION).write_text(json.dumps(publication))
             fresh = _describe(aside, name, number)
             if versions:
-                _check_same_labels(versions[-1], fresh)
+                _check_same_meaning(versions[-1], fresh)
             folder.mkdir(exist_ok=True)
             aside.replace(folder / str(number))
         finally:
@@ -202,11 +202,17 @@ def _describe(folder: Path, name: str, number: int) -> ServedVersion:
         preprocessor=described.preprocessor,
         provenance=described.provenance,
         publication_key=publication["key"],
+        problem_type=described.problem_type,
         repeats_version=publication.get("repeats_version", 0),
         as_shadow=publication.get("as_shadow", False),
     )
 
 
-def _check_same_labels(before: ServedVersion, fresh: ServedVersion) -> None:
+def _check_same_meaning(before: ServedVersion, fresh: ServedVersion) -> None:
     if fresh.labels != before.labels:
         raise InvalidInput("bundle_path", f"labels differ from version {before.version}: {', '.join(before.labels)}")
+    if fresh.problem_type is not before.problem_type:
+        raise InvalidInput(
+            "bundle_path",
+            f"problem_type is {fresh.problem_type}; expected {before.problem_type}, as of version {before.version}",
+        )

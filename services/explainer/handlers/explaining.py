@@ -12,9 +12,9 @@ from PIL import Image
 
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.explanation import Segment
+from services.common.vision.problem_type import PREDICTED_FROM, ProblemType
 from services.explainer.domain.attribution import DEFAULT_METHOD
 from services.explainer.domain.overlay import draw_overlay
-from services.explainer.domain.probabilities import softmax
 from services.explainer.domain.segmentation.segments import SegmentationOptions
 from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.segmenting import Segmenting, size_of_share
@@ -25,15 +25,16 @@ from services.explainer.ports import Classifier, Inference, ModelRepository, Que
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities in the order of the version's labels."""
+    """Probabilities in the order of the version's labels; `label` has the highest, `labels` are all that are said of the picture."""
 
     label: str
+    labels: tuple[str, ...]
     probabilities: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """What to explain and how; an empty target means the predicted class, an empty contrast none, no segmentation maps alone."""
+    """What to explain and how; an empty target means the class of the highest probability, an empty contrast none, no segmentation maps alone."""
 
     target_label: str = ""
     contrast_label: str = ""
@@ -227,7 +228,17 @@ def _preprocess(served: ServedVersion, pictures: Sequence[np.ndarray], budget: B
 
 
 def _read_logits(served: ServedVersion, logits: np.ndarray) -> list[Prediction]:
-    return [Prediction(served.labels[int(row.argmax())], tuple(row.tolist())) for row in softmax(logits)]
+    return [_predict(served, row) for row in served.problem_type.read_probabilities(logits)]
+
+
+def _predict(served: ServedVersion, probabilities: np.ndarray) -> Prediction:
+    label = served.labels[int(probabilities.argmax())]
+    said = (label,)
+    if served.problem_type is ProblemType.MULTI_LABEL:
+        said = tuple(
+            each for each, is_said in zip(served.labels, probabilities > PREDICTED_FROM, strict=True) if is_said
+        )
+    return Prediction(label, said, tuple(probabilities.tolist()))
 
 
 def _explain_pictures(

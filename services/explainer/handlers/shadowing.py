@@ -13,7 +13,6 @@ import numpy as np
 
 from services.common.runtime.errors import InvalidInput, NotFound, ServiceError
 from services.explainer.domain.comparison import Comparison
-from services.explainer.domain.probabilities import softmax
 from services.explainer.handlers.versions import check_known
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
@@ -130,7 +129,7 @@ class Shadowing:
         async with asyncio.timeout(self.options.timeout_s):
             pixel_values = await asyncio.to_thread(_preprocess, served, waiting.pictures)
             answers = await self._classifier.infer(served, pixel_values, self.options.timeout_s)
-        waiting.comparison.add(waiting.probabilities, softmax(answers.logits))
+        waiting.comparison.add(waiting.probabilities, served.problem_type.read_probabilities(answers.logits))
 
     def _fail(self, waiting: _Waiting, kind: str) -> None:
         comparison = waiting.comparison

@@ -97,7 +97,7 @@ class TritonPythonModel:
         found = {tensors.ATTRIBUTION: result.maps, tensors.DELTA: result.completeness_delta[:, None]}
         if with_faithfulness:
             found[tensors.FAITHFULNESS] = measure_faithfulness(
-                logits, pixel_values, targets, self._bundle.baselines, result.maps
+                logits, pixel_values, targets, self._bundle.baselines, result.maps, self._bundle.problem_type
             )
         return found
 

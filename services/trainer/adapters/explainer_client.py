@@ -53,7 +53,8 @@ class ExplainerClient:
             listed = self._stub.ListModels(pb.ListModelsRequest(name=name), timeout=self._timeout_s).models
         for entry in listed:
             if entry.model.version == version or (version == 0 and entry.is_champion):
-                return _answer(entry.model, entry.labels, entry.is_champion)
+                has_several = entry.problem_type == vision_pb2.PROBLEM_TYPE_MULTI_LABEL
+                return _answer(entry.model, entry.labels, entry.is_champion, has_several)
         raise NotFound(f"model.version: '{name}' has no version {version}")
 
     def predict(self, model: ModelAnswer, samples: Sequence[Sample]) -> np.ndarray:
@@ -124,5 +125,7 @@ def _version(model: ModelAnswer) -> vision_pb2.ModelVersion:
     return vision_pb2.ModelVersion(name=model.name, version=model.version, digest=model.digest)
 
 
-def _answer(model: vision_pb2.ModelVersion, labels: Sequence[str], is_champion: bool) -> ModelAnswer:
-    return ModelAnswer(model.name, model.version, model.digest, tuple(labels), is_champion)
+def _answer(
+    model: vision_pb2.ModelVersion, labels: Sequence[str], is_champion: bool, has_several_labels: bool = False
+) -> ModelAnswer:
+    return ModelAnswer(model.name, model.version, model.digest, tuple(labels), is_champion, has_several_labels)

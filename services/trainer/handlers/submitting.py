@@ -165,6 +165,12 @@ class Submitting:
                 f"version {model.version} of '{model.name}' is not its champion, and what is made of it could not be published; "
                 "expected the champion's version, or 0",
             )
+        if model.has_several_labels:
+            raise InvalidInput(
+                "model.name",
+                f"'{model.name}' may say several labels of a picture (multi_label_classification) and is not aligned; expected a model that says one: "
+                "the choice of pictures, the losses, the swaps and the gate rest on one softmax",
+            )
         if not self._record.has_bundle(model.name, model.digest):
             raise InvalidInput(
                 "model",

@@ -81,9 +81,9 @@ REFUSED = {
         r"config\.json: architectures is \['ResNetModel'\]; expected ResNetForImageClassification",
     ),
     "no architecture": (change(CONFIG, architectures=None), r"config\.json: architectures is None"),
-    "several classes at once": (
-        change(CONFIG, problem_type="multi_label_classification"),
-        r"config\.json: problem_type is 'multi_label_classification'",
+    "numbers for labels": (
+        change(CONFIG, problem_type="regression"),
+        r"config\.json: problem_type is 'regression'",
     ),
     "a step that is not built": (
         change(PREPROCESSING, do_center_crop=True),

@@ -28,6 +28,7 @@ class MapClassifier:
 
     def __init__(self, stage: ShadowStage) -> None:
         self._classifier = stage.classifier
+        self.is_ready = stage.classifier.is_ready
         self.asked: list[int] = []
 
     async def infer(

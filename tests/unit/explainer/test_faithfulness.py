@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
 
+from services.common.vision.problem_type import ProblemType
 from services.explainer.domain.attribution.base import Logits
 from services.explainer.domain.attribution.faithfulness import STEP_COUNT, measure_faithfulness
 from tests.unit.explainer.served_nets import pictures, small_cnn
@@ -64,6 +65,14 @@ def test_with_a_contrast_only_two_classes_are_to_choose_from():
     against_least = measure_faithfulness(Logits(Sums(weights), contrast=2), inputs, targets, baselines, maps)[0]
     assert against_none.max() < 0.5
     assert against_least.min() > 1 - EXACT
+
+
+def test_each_of_several_labels_has_the_probability_of_its_own_logit():
+    weights = torch.full((1, 4, 4), 0.25).double()
+    inputs, baselines = torch.ones(1, 1, 4, 4).double(), torch.zeros(2, 1, 4, 4).double()
+    asked = (Logits(Sums(weights)), inputs, torch.tensor([1]), baselines, pictures(1, 1, 4, 4)[:, 0])
+    areas = measure_faithfulness(*asked, ProblemType.MULTI_LABEL)[0]
+    assert areas.tolist() == pytest.approx([0.5, 0.5], abs=EXACT)
 
 
 def test_pixels_of_equal_evidence_move_row_by_row():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from services.common.vision.problem_type import ProblemType
 from services.explainer.domain.attribution.base import Logits
 from services.explainer.domain.attribution.passes import sum_over_steps
 
@@ -17,6 +18,7 @@ def measure_faithfulness(
     targets: torch.Tensor,
     baselines: torch.Tensor,
     maps: torch.Tensor,
+    problem_type: ProblemType = ProblemType.SINGLE_LABEL,
 ) -> torch.Tensor:
     """Areas under the curves of deletion and of insertion, each 0 to 1: (batch, 2).
 
@@ -34,6 +36,7 @@ def measure_faithfulness(
     places = torch.arange(order.shape[1], device=maps.device).expand_as(order)
     ranks = torch.empty_like(order).scatter_(1, order, places).view_as(maps)
     cover = baselines.mean(dim=0, keepdim=True)
+    is_alone = logits.contrast is not None or problem_type is ProblemType.MULTI_LABEL
 
     def evaluate(pictures: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         # Steps 0 to STEP_COUNT are of deletion, those after them of insertion.
@@ -41,7 +44,7 @@ def measure_faithfulness(
         is_moved = (ranks[pictures] * STEP_COUNT < moved[:, None, None] * order.shape[1])[:, None]
         is_covered = is_moved == (steps <= STEP_COUNT)[:, None, None, None]
         points = torch.where(is_covered, cover, pixel_values[pictures])
-        probabilities = _read_probabilities(logits, logits(points), targets[pictures])
+        probabilities = _read_probabilities(logits(points), targets[pictures], is_alone)
         is_end = (moved == 0) | (moved == STEP_COUNT)
         shares = torch.where(is_end, probabilities / 2, probabilities) / STEP_COUNT
         areas = shares.new_zeros(len(shares), 2)
@@ -51,8 +54,9 @@ def measure_faithfulness(
         return sum_over_steps(logits, pixel_values, 2 * (STEP_COUNT + 1), evaluate)
 
 
-def _read_probabilities(logits: Logits, answers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _read_probabilities(answers: torch.Tensor, targets: torch.Tensor, is_alone: bool) -> torch.Tensor:
+    """Of each row's target: by its own logit alone, or among those of all classes."""
     chosen = answers.gather(1, targets[:, None]).squeeze(1)
-    if logits.contrast is not None:
+    if is_alone:
         return chosen.sigmoid()
     return (chosen - answers.logsumexp(dim=1)).exp()

@@ -19,6 +19,7 @@ from services.common.runtime.folder_store import FolderStore
 from services.common.vision.golden import GOLDEN, read_golden
 from services.common.vision.model_bundle import BASELINES, load_bundle
 from services.common.vision.preprocessing import ImageLimits
+from services.common.vision.problem_type import ProblemType
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.domain.attribution import METHODS
 from services.explainer.handlers import import_checks
@@ -84,6 +85,19 @@ async def test_a_folder_becomes_a_served_bundle_whose_golden_logits_are_those_of
     assert told["parameter_randomisation"]["rank_correlation"] == checks.parameter_randomisation.rank_correlation
     assert told["baselines"] == {"from": "pictures", "count": len(PICTURES)}
     assert stage.repository.version("net", 1).provenance["import"] == told
+
+
+async def test_a_folder_of_several_labels_is_held_to_the_same_and_served_as_such(stage):
+    folder = write_model_folder(stage.store / "in", problem_type=ProblemType.MULTI_LABEL)
+    imported = await stage.add()
+    assert imported.served.problem_type is ProblemType.MULTI_LABEL
+    golden = read_golden(stage.store / imported.bundle_path)
+    images = [Image.fromarray(picture) for picture in golden.pictures]
+    pixels = ViTImageProcessorPil.from_pretrained(folder)(images, return_tensors="pt")
+    with torch.inference_mode():
+        expected = AutoModelForImageClassification.from_pretrained(folder)(**pixels).logits.sigmoid().numpy()
+    found = imported.served.problem_type.read_probabilities(golden.logits)
+    assert np.abs(found - expected).max() < 1e-6
 
 
 async def test_the_same_key_imports_once_and_another_folder_under_it_is_refused(stage):

@@ -24,6 +24,7 @@ from tests.unit.trainer.fakes import ListQueue
 from tests.unit.trainer.made_up import MODEL_DIGEST, RULES, SPECIFICATION
 
 MODEL = ModelAnswer("stripes", 3, MODEL_DIGEST, ("0", "1"), is_champion=True)
+SEVERAL = ModelAnswer("findings", 1, MODEL_DIGEST, ("0", "1"), is_champion=True, has_several_labels=True)
 FORMER = ModelAnswer("stripes", 2, MODEL_DIGEST, ("0", "1"))
 GOOD = Submission("", "stripes", 0, "set", SPECIFICATION)
 
@@ -40,6 +41,8 @@ class _OneModel:
             raise self.failure
         if (name, version) == (FORMER.name, FORMER.version):
             return FORMER
+        if name == SEVERAL.name:
+            return SEVERAL
         if name != MODEL.name or version not in (0, MODEL.version):
             raise NotFound(f"model.version: '{name}' has no version {version}")
         return self.champion
@@ -99,6 +102,7 @@ def _rules(*rules: ClassRule) -> ClassSpecification:
         ({"seed": -1}, "options.seed"),
         ({"idempotency_key": "k" * 257}, "idempotency_key"),
         ({"model_name": ""}, "model.name"),
+        ({"model_name": SEVERAL.name}, "model.name"),
         ({"model_version": -1}, "model.version"),
         ({"model_version": FORMER.version}, "model.version"),
         ({"model_digest": f"sha256:{'9' * 64}"}, "model.digest"),
