@@ -59,6 +59,26 @@ k8s-render:  ## Print the manifests of the local-cpu overlay
 k8s-check: $(VENV)/installed  ## Render, validate and hold the manifests to the policies
 	$(BIN)/python -m pytest -q tests/unit/deploy
 
+IMAGE_BASE ?= /
+
+.PHONY: images-check
+images-check: $(VENV)/installed  ## Build and run what the Dockerfiles say, without an engine (root; 20 minutes; IMAGE_BASE=folder with a Debian)
+	PLUMBLINE_IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest -v --log-cli-level=INFO tests/e2e/test_images.py
+
+.PHONY: sbom
+sbom: $(VENV)/supply-chain  ## Write what each image holds as CycloneDX into .plumbline/sbom
+	$(BIN)/python -m tests.support.sbom .plumbline/sbom
+
+# Another service than PyPI's: make audit AUDIT_OPTIONS='-s osv', or '-s osv --osv-url https://…' of a mirror.
+AUDIT_OPTIONS ?=
+
+# --strict: an index that has no advisories, such as a mirror, knows nothing, which must not pass for nothing wrong.
+.PHONY: audit
+audit: $(VENV)/supply-chain  ## Ask what is known against the pinned packages (needs an advisory service on the network)
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off $(AUDIT_OPTIONS) \
+		-r constraints.txt -r <(grep -om1 'torch==[0-9.]*' pyproject.toml) \
+		|| { echo "audit: something is known against the packages above, or the service could not be asked about all of them" >&2; exit 1; }
+
 # Enough for two cores. With a GPU: make nano NANO_SHARDS=48 NANO_MINUTES=12 NANO_SCALE=8 NANO_WORKERS=14
 NANO_SHARDS ?= 24
 NANO_MINUTES ?= 150
@@ -85,6 +105,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
 	$(PIP) -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/supply-chain: $(VENV)/installed
+	$(PIP) -c constraints.txt -e '.[supply-chain]'
 	touch $@
 
 .PHONY: clean

@@ -63,7 +63,9 @@ def test_importing_any_module_opens_no_socket_and_reads_no_setting():
     assert result.returncode == 0, result.stderr[-2000:]
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "protos", "nano", "k8s-render", "k8s-check"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "check", "protos", "nano", "k8s-render", "k8s-check", "images-check", "sbom", "audit"]
+)
 def test_make_target_is_listed_in_help(target):
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf"^\s+{target}\s", shown, re.MULTILINE)
