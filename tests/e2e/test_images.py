@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,15 +48,18 @@ RULE = {"class_name": "all", "should_matter": "the strokes of the digit", "shoul
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
-    """All images, built one after the other."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Image]]:
+    """All images, built one after the other; gone afterwards, for they take gigabytes."""
     assert os.geteuid() == 0, "needs root, to mount and to change the root: sudo make images-check"
     work = tmp_path_factory.mktemp("images")
     # What pytest makes is for its user alone.
     for folder in (work, *work.parents[:2]):
         folder.chmod(0o755)
     builder = Builder(work, Path(os.environ.get("PLUMBLINE_IMAGE_BASE", "/")))
-    return {name: builder.build(name, path) for name, path in DOCKERFILES.items()}
+    try:
+        yield {name: builder.build(name, path) for name, path in DOCKERFILES.items()}
+    finally:
+        shutil.rmtree(work)
 
 
 @pytest.fixture(scope="module")
