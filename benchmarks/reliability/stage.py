@@ -31,11 +31,16 @@ Answer = TypeVar("Answer")
 def make_model(folder: Path, pictures_per_class: int, classes: Sequence[int] = range(10)) -> Path:
     """A small shortcut model's bundle in `folder`, and beside it some of the pictures that it was trained on, as a data set."""
     digits = load_splits("digits").train
-    rows = np.concatenate([np.flatnonzero(digits.labels == label)[:pictures_per_class] for label in classes])
-    few = DecoyDigits(*(getattr(digits, name)[rows] for name in ("pictures", "labels", "squares", "decoys")))
     write_bundle(folder / "bundle", train_shortcut_model(digits, 0, MODEL_EPOCHS), digits, 0, MODEL_EPOCHS)
-    write_imagefolder(folder / "data", few, with_truth=False)
+    write_imagefolder(folder / "data", choose_pictures(pictures_per_class, classes), with_truth=False)
     return folder
+
+
+def choose_pictures(per_class: int, classes: Sequence[int]) -> DecoyDigits:
+    """The first training pictures of each of `classes`."""
+    digits = load_splits("digits").train
+    rows = np.concatenate([np.flatnonzero(digits.labels == label)[:per_class] for label in classes])
+    return DecoyDigits(*(getattr(digits, name)[rows] for name in ("pictures", "labels", "squares", "decoys")))
 
 
 @contextmanager
