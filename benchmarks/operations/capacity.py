@@ -157,6 +157,23 @@ def plan(hospitals: int, costs: Costs, assumed: Assumptions, seed: int, gpu_is_c
     }
 
 
+def write_costs(result: dict[str, Any]) -> str:
+    """What things cost one core, as a table in Markdown: a row for each workload."""
+    rows = [
+        "| Pictures | Map, Triton | Segments, explainer | Critique, LVLM service | Step of fine-tuning, worker | A job's critiques | A job's steps |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for workload, content in result["workloads"].items():
+        costs = content["costs"]
+        each = (f"{costs[name] * 1000:.0f} ms" for name in ("explanation_s", "segmentation_s", "critique_s", "step_s"))
+        job = (
+            f"{costs['critiqued']}: {costs['critiquing_s']:.0f} s",
+            f"{costs['steps']:,}: {costs['training_s']:.0f} s",
+        )
+        rows.append(f"| {' | '.join((workload, *each, *job))} |")
+    return "\n".join(rows)
+
+
 def write_table(result: dict[str, Any]) -> str:
     """The plans as a table in Markdown: a row for each workload and number of hospitals."""
     rows = [
@@ -196,7 +213,7 @@ def _write_time(seconds: float) -> str:
 
 
 def main() -> None:
-    """Plan, print the table and write one JSON file."""
+    """Plan, print the tables and write one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -214,7 +231,7 @@ def main() -> None:
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{write_table(result)}\n")
+    sys.stdout.write(f"{write_costs(result)}\n\n{write_table(result)}\n")
 
 
 def _plan_all(workload: Workload, assumed: Assumptions, seed: int, gpu_is_cores: float) -> dict[str, Any]:

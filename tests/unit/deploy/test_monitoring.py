@@ -91,7 +91,7 @@ def test_a_label_that_is_told_in_words_is_one_that_the_alert_has(monitored):
         grouped = {label.strip() for group in _GROUPING.findall(alert["expr"]) for label in group.split(",")}
         assert told <= grouped | POD_LABELS, alert["alert"]
         assert alert["labels"]["severity"] in ("warning", "critical")
-        assert alert["annotations"].keys() == {"summary", "description"}
+        assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
 
 
 def test_every_metric_is_on_the_dashboard(monitored):
