@@ -43,6 +43,8 @@ def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int
             f"--backend-directory={_lay_out_backend(wheel, state)}",
             f"--model-repository={repository}",
             "--model-control-mode=explicit",
+            # Ours are complete, and to ask the model itself Triton would start its process once more, imports and all.
+            "--disable-auto-complete-config",
             f"--http-address={host}",
             f"--http-port={http_port}",
             f"--grpc-address={host}",
