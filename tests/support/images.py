@@ -1,8 +1,8 @@
 """Images without a container engine: a Dockerfile's steps run as they stand, each stage in a root of its own, made of mounts.
 
 The base image is stood in for by a folder with its programs and libraries, this machine's unless another is named, and by the Python that runs this.
-Needs root, for `mount` and `chroot`; what is mounted is seen by the command alone and goes with it. Not had: the network of a pod, its limits,
-its seccomp profile.
+Needs root, for `mount` and `chroot`; what is mounted is seen by the command alone and goes with it. Not had: the network of a pod, its devices,
+its limits, its seccomp profile.
 """
 
 from __future__ import annotations
@@ -136,8 +136,10 @@ def enter(
     for mount in sorted([*pythons, *mounts], key=lambda mount: len(Path(mount.target).parts)):
         lines += _bind(mount)
     lines.append(f"mount -o remount,ro {_NEW_ROOT}")
-    rights = ["--reuid", str(user), "--regid", str(user), "--clear-groups", "--no-new-privs"] if user else []
-    command = ["setpriv", "--pdeathsig", "KILL", *rights, *(["--bounding-set=-all", "--inh-caps=-all"] if user else [])]
+    command = ["setpriv", "--pdeathsig", "KILL"]
+    if user:
+        command += ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
+        command += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
     variables = [f"{name}={value}" for name, value in environment.items()]
     goal = ["chroot", _NEW_ROOT, "env", "-i", "-C", folder, *variables, *command, *words]
     lines.append(f"exec {shlex.join(goal)}")
