@@ -19,7 +19,7 @@ from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.errors import ServiceError
 from services.common.runtime.metrics import serve_metrics, serve_page
 from services.common.runtime.open_store import open_store
-from services.common.runtime.queues import WORKER_QUEUES
+from services.common.runtime.queues import QUEUES_BY_NAME
 from services.common.runtime.server import serve
 from services.common.runtime.traces import export_traces
 from services.trainer.adapters.audited_record import AuditedRecord
@@ -30,6 +30,7 @@ from services.trainer.adapters.gauges import BrokerGauges, JobGauges
 from services.trainer.adapters.lvlm_client import LvlmClient
 from services.trainer.adapters.metered_consuming import MeteredConsuming
 from services.trainer.adapters.metered_run import MeteredRun
+from services.trainer.adapters.one_message import end_after_one_message
 from services.trainer.adapters.open_tracker import open_tracker
 from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
@@ -162,14 +163,16 @@ def run_worker(settings: TrainerSettings) -> None:
     threading.Thread(
         target=_recover_for_ever, args=(recovering, parts.record, quiet), daemon=True, name="recovery"
     ).start()
+    if settings.worker_once:
+        end_after_one_message(parts.app, settings.worker_idle_s)
     try:
         with export_traces("trainer-worker", settings.otlp_endpoint), serve_page(settings.worker_metrics_listen):
             parts.app.worker_main(
                 [
                     "worker",
                     "--pool=threads",
-                    f"--concurrency={settings.worker_threads}",
-                    f"--queues={','.join(WORKER_QUEUES)}",
+                    f"--concurrency={1 if settings.worker_once else settings.worker_threads}",
+                    f"--queues={','.join(QUEUES_BY_NAME[settings.worker_queues])}",
                     "--without-gossip",
                     "--without-mingle",
                     "--without-heartbeat",

@@ -34,6 +34,12 @@ class TrainerSettings(BrokerSettings):
     """`metrics_listen` of a worker, which may share its machine with the API; empty for none."""
     worker_threads: int = 2
     """Messages that a worker handles at once: one job's step, and critiques that come in meanwhile."""
+    worker_queues: Literal["all", "critiques", "jobs"] = "all"
+    """What a worker takes: critiques, the steps of jobs, or both. Somebody must take each."""
+    worker_once: bool = False
+    """Whether a worker ends after one message, one at a time, or when none came in `worker_idle_s`: for pods that are started for what waits."""
+    worker_idle_s: float = Field(default=60.0, gt=0)
+    """How long such a worker waits for its message, seconds."""
     training_threads: int = 1
     """Threads of a training process."""
     training_processes: int = Field(default=1, ge=1, le=32)

@@ -8,6 +8,8 @@ BATCH_QUEUE = "plumbline.jobs.batch"
 WORKER_QUEUES = (CRITIQUES_QUEUE, URGENT_QUEUE, JOBS_QUEUE, BATCH_QUEUE)
 """In the order in which a worker takes from them: a later one when all before it are empty. Critiques come first, for a batch is a second's work and
 its job waits for it."""
+QUEUES_BY_NAME = {"all": WORKER_QUEUES, "critiques": WORKER_QUEUES[:1], "jobs": WORKER_QUEUES[1:]}
+"""What a worker may be told to take."""
 
 SUBMIT_TASK = "plumbline.submit"
 """One keyword argument, `request`: the JSON of SubmitAlignmentRequest."""
