@@ -104,11 +104,18 @@ def _of_deployment(deployment: Object, with_tags: bool) -> list[str]:
         found.append("may run as root")
     if spec.get("securityContext", {}).get("seccompProfile", {}).get("type") != "RuntimeDefault":
         found.append("no seccomp profile")
-    if spec.get("terminationGracePeriodSeconds", 0) <= DRAIN_S:
+    asleep_s = sum(_sleep_s(container) for container in spec["containers"])
+    if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "service" and not asleep_s:
+        found.append("drains before callers know that it goes")
+    if spec.get("terminationGracePeriodSeconds", 0) <= DRAIN_S + asleep_s:
         found.append("the grace period is not longer than the drain")
     for container in spec["containers"]:
         found += _of_container(container, with_tags)
     return found
+
+
+def _sleep_s(container: Object) -> int:
+    return container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
 
 
 def _of_container(container: Object, with_tags: bool) -> list[str]:

@@ -93,6 +93,8 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     "token": lambda objects: pod(objects).update(automountServiceAccountToken=True),
     "service links": lambda objects: pod(objects).pop("enableServiceLinks"),
     "account": lambda objects: pod(objects).update(serviceAccountName="default"),
+    "sleep": lambda objects: container(objects).pop("lifecycle"),
+    "grace after sleep": lambda objects: pod(objects).update(terminationGracePeriodSeconds=DRAIN_S + 5),
     "grace": lambda objects: pod(objects).update(terminationGracePeriodSeconds=5),
     "file system": lambda objects: container(objects)["securityContext"].update(readOnlyRootFilesystem=False),
     "privileges": lambda objects: container(objects)["securityContext"].update(allowPrivilegeEscalation=True),
