@@ -111,6 +111,9 @@ def _of_deployment(deployment: Object, with_tags: bool) -> list[str]:
         found.append("the grace period is not longer than the drain")
     for container in spec["containers"]:
         found += _of_container(container, with_tags)
+        has_gpu = "nvidia.com/gpu" in container.get("resources", {}).get("limits", {})
+        if has_gpu and deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") != 0:
+            found.append("a rollout waits for the GPU that the old pod has")
     return found
 
 
@@ -126,7 +129,7 @@ def _of_container(container: Object, with_tags: bool) -> list[str]:
     if security.get("allowPrivilegeEscalation") is not False or security.get("capabilities", {}).get("drop") != ["ALL"]:
         found.append("keeps privileges")
     resources = container.get("resources", {})
-    if set(resources.get("requests", {})) != {"cpu", "memory"} or set(resources.get("limits", {})) != {"cpu", "memory"}:
+    if any({"cpu", "memory"} - set(resources.get(kind, {})) for kind in ("requests", "limits")):
         found.append("no requests and limits for cpu and memory")
     if container.get("ports") and {"startupProbe", "readinessProbe", "livenessProbe"} - set(container):
         found.append("a probe is missing")
