@@ -1,0 +1,78 @@
+"""With the component the LVLM service asks vLLM for its model, on ways that nobody else has."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import kubernetes_validate
+import pytest
+
+from services.lvlm.settings import LvlmSettings
+from tests.support.manifests import Object, render_component, violations
+from tests.unit.deploy.test_manifests import KUBERNETES_VERSION
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """The local overlay with the component and a tag for its image."""
+    images = [
+        {"name": name, "newTag": "1.0.0"}
+        for name in (
+            "vllm/vllm-openai",
+            "plumbline/explainer",
+            "plumbline/lvlm",
+            "plumbline/trainer",
+            "plumbline/triton",
+        )
+    ]
+    return render_component(tmp_path_factory.mktemp("vllm"), "vllm", namespace="plumbline", images=images)
+
+
+def _find(objects: list[Object], kind: str, name: str) -> Object:
+    return next(each["spec"] for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name))
+
+
+@pytest.fixture
+def settings(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> LvlmSettings:
+    content = next(each["data"] for each in objects if each["metadata"]["name"].startswith("lvlm-settings"))
+    for name, value in content.items():
+        monkeypatch.setenv(name, value)
+    return LvlmSettings()
+
+
+def test_the_lvlm_service_asks_for_the_model_that_is_served_where_it_is_served(
+    objects: list[Object], settings: LvlmSettings
+):
+    container = _find(objects, "Deployment", "vllm")["template"]["spec"]["containers"][0]
+    arguments = dict(part.removeprefix("--").split("=", 1) for part in container["args"])
+    address = urlsplit(settings.base_url)
+    assert settings.engine == "openai"
+    assert settings.model == arguments["served-model-name"]
+    assert address.hostname == "vllm"
+    assert address.port == _find(objects, "Service", "vllm")["ports"][0]["port"] == int(arguments["port"])
+
+
+def test_weights_come_from_a_volume_and_nothing_is_fetched(objects: list[Object]):
+    pod = _find(objects, "Deployment", "vllm")["template"]["spec"]
+    container = pod["containers"][0]
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container["env"]
+    assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in container["volumeMounts"]
+    assert _find(objects, "NetworkPolicy", "vllm").get("egress", []) == []
+
+
+def test_the_lvlm_service_alone_may_speak_to_it(objects: list[Object]):
+    ingress = _find(objects, "NetworkPolicy", "vllm")["ingress"]
+    assert [peer["podSelector"]["matchLabels"] for rule in ingress for peer in rule["from"]] == [
+        {"app.kubernetes.io/name": "lvlm"}
+    ]
+
+
+def test_an_answer_in_flight_may_take_its_time_when_it_ends(objects: list[Object], settings: LvlmSettings):
+    grace_s = _find(objects, "Deployment", "vllm")["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_s > settings.answer_timeout_s
+
+
+def test_it_keeps_the_policy_and_is_valid(objects: list[Object]):
+    assert violations(objects) == []
+    for each in objects:
+        kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
