@@ -31,12 +31,10 @@ import torch
 import transformers
 
 from benchmarks.provenance import where
-from benchmarks.reliability.stage import DATASET, LONGEST_S, SPECIFICATION, insist, make_model, serving
+from benchmarks.reliability.stage import LONGEST_S, insist, make_model, publishable_job, serving
 from plumbline.client import Client
-from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.layout import StackLayout
-from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import Job, JobState
@@ -205,19 +203,7 @@ class Stack:
             )
 
     def _submit(self, client: Client, name: str) -> str:
-        request = trainer_pb.SubmitAlignmentRequest(
-            idempotency_key=name,
-            model={"name": name},
-            dataset_path=DATASET,
-            specification=load_specification(SPECIFICATION).specification,
-            options={
-                "images_per_class": CRITIQUED_PER_CLASS,
-                "epochs": 1,
-                "seed": self._seed,
-                "criteria": {"max_accuracy_drop": 1.0, "max_class_accuracy_drop": 1.0},  # so that it is published
-            },
-        )
-        return client.submit(request).job_id
+        return client.submit(publishable_job(name, CRITIQUED_PER_CLASS, self._seed)).job_id
 
     def _hit(self, job_id: str, blow: Blow, rng: random.Random) -> JobState:
         """Strike in the wanted state, or, where the job ran through it unseen, in the next one that it is in."""

@@ -16,8 +16,10 @@ from benchmarks.decoy.data import DecoyDigits, load_splits, write_imagefolder
 from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
 from benchmarks.provenance import ROOT
 from plumbline.errors import PlumblineError
+from plumbline.specification import load_specification
 from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import StackLayout
+from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 SPECIFICATION = ROOT / "benchmarks" / "decoy" / "specification.yaml"
 DATASET = "digits"
@@ -55,6 +57,22 @@ def serving(state: Path, model: Path, settings: Mapping[str, object]) -> Iterato
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def publishable_job(model_name: str, images_per_class: int, seed: int) -> trainer_pb.SubmitAlignmentRequest:
+    """A job that aligns a model of that name and is published, whatever accuracy it costs; its key is the model's name."""
+    return trainer_pb.SubmitAlignmentRequest(
+        idempotency_key=model_name,
+        model={"name": model_name},
+        dataset_path=DATASET,
+        specification=load_specification(SPECIFICATION).specification,
+        options={
+            "images_per_class": images_per_class,
+            "epochs": 1,
+            "seed": seed,
+            "criteria": {"max_accuracy_drop": 1.0, "max_class_accuracy_drop": 1.0},
+        },
+    )
 
 
 def insist(call: Callable[[], Answer]) -> Answer:

@@ -32,14 +32,12 @@ import transformers
 
 from benchmarks.provenance import where
 from benchmarks.reliability.small_disk import fill, free, run_apart, small_disk
-from benchmarks.reliability.stage import DATASET, LONGEST_S, SPECIFICATION, insist, make_model, serving
+from benchmarks.reliability.stage import LONGEST_S, insist, make_model, publishable_job, serving
 from plumbline.client import Client
 from plumbline.errors import PlumblineError
-from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.layout import StackLayout
 from plumbline.stack.processes import stop
-from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.open_store import open_store
 from services.trainer.adapters.job_record import JobRecord, checkpoints_path
@@ -162,7 +160,7 @@ class Run:
             for name in ("first", "second"):
                 path, digest = store_bundle(self._trouble.root, name, bundle)
                 client.publish(name, path, 0, digest)
-            job_id = client.submit(self._request("first")).job_id
+            job_id = self._submit(client, "first")
             struck_in = self._wait_for(job_id, moment, rng)
             before = dict(self._objects())
             self._trouble.begin()
@@ -170,7 +168,7 @@ class Run:
                 told = self._ask(client, job_id)
             finally:
                 self._trouble.end()
-            other_id = insist(lambda: client.submit(self._request("second"))).job_id
+            other_id = insist(lambda: self._submit(client, "second"))
             jobs = [self._wait_for_end(each) for each in (job_id, other_id)]
             faults = [fault for job in jobs for fault in self._check_job(client, job)]
             faults += self._check_objects(before)
@@ -187,19 +185,8 @@ class Run:
                 tuple(faults),
             )
 
-    def _request(self, name: str) -> trainer_pb.SubmitAlignmentRequest:
-        return trainer_pb.SubmitAlignmentRequest(
-            idempotency_key=name,
-            model={"name": name},
-            dataset_path=DATASET,
-            specification=load_specification(SPECIFICATION).specification,
-            options={
-                "images_per_class": CRITIQUED_PER_CLASS,
-                "epochs": 1,
-                "seed": self._seed,
-                "criteria": {"max_accuracy_drop": 1.0, "max_class_accuracy_drop": 1.0},  # so that it is published
-            },
-        )
+    def _submit(self, client: Client, name: str) -> str:
+        return client.submit(publishable_job(name, CRITIQUED_PER_CLASS, self._seed)).job_id
 
     def _wait_for(self, job_id: str, moment: JobState, rng: random.Random) -> JobState:
         """Wait for a random moment within `moment`, or within the next state that is seen; one that trains must have a checkpoint to go on from."""
@@ -218,7 +205,7 @@ class Run:
     def _ask(self, client: Client, job_id: str) -> dict[str, int]:
         """What callers are told for as long as the trouble lasts: code and words, or OK."""
         told: Counter[str] = Counter()
-        calls = {"look": lambda: client.job(job_id), "submit": lambda: client.submit(self._request("second"))}
+        calls = {"look": lambda: client.job(job_id), "submit": lambda: self._submit(client, "second")}
         end = time.monotonic() + TROUBLE_S
         while time.monotonic() < end:
             for name, call in calls.items():
