@@ -51,9 +51,11 @@ protos: $(VENV)/installed  ## Generate the stubs from protos/
 protos-check: $(VENV)/installed  ## Lint the protos and fail when the stubs are stale
 	$(BIN)/python -m pytest -q tests/unit/protos
 
+OVERLAY ?= local-cpu
+
 .PHONY: k8s-render
-k8s-render:  ## Print the manifests of the local-cpu overlay
-	kubectl kustomize deploy/k8s/overlays/local-cpu
+k8s-render:  ## Print the manifests of an overlay (OVERLAY=local-cpu, gpu or hospital-airgap)
+	kubectl kustomize deploy/k8s/overlays/$(OVERLAY)
 
 .PHONY: k8s-check
 k8s-check: $(VENV)/installed  ## Render, validate and hold the manifests to the policies
