@@ -20,6 +20,7 @@ from services.common import wire
 from services.common.runtime.callers import read_caller
 from services.common.runtime.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError
 from services.common.runtime.grpc_status import to_status
+from services.common.vision.masks import decode_mask
 from services.common.vision.preprocessing import ImageLimits
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
 from services.explainer.domain.attribution.base import ELEMENTS_IN_FLIGHT
@@ -93,8 +94,9 @@ class ExplainerServicer(rpc.ExplainerServiceServicer):
         model, options = request.model, _read_options(request)
         with self._budget(context) as budget:
             pictures = await self._read_pictures(request.images, MAX_EXPLAINED, budget)
+            masks = await asyncio.to_thread(_read_masks, request.masks, pictures)
             served, explanations = await self._explaining.explain(
-                model.name, model.version, model.digest, pictures, options, budget
+                model.name, model.version, model.digest, pictures, options, budget, masks
             )
         # Digests and run-length encodings of large pictures take long enough to hold other calls up.
         messages = await asyncio.to_thread(_explanations, served, options, request.images, explanations)
@@ -249,8 +251,29 @@ async def _read_batch_options(requests: AsyncIterator[pb.ExplainBatchRequest]) -
             break
         if request.options.images:
             raise InvalidInput("options.images", "expected none: pictures follow, one in a message")
+        if request.options.masks:
+            raise InvalidInput("options.masks", "expected none: maps are held against masks by Explain alone")
         return request.options
     raise InvalidInput("options", "missing; expected in the first message")
+
+
+def _read_masks(masks: Sequence[vision_pb2.Mask], pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The masks of the pictures, or none."""
+    if not masks:
+        return []
+    if len(masks) != len(pictures):
+        raise InvalidInput("masks", f"expected none, or one for each of {len(pictures)} pictures, got {len(masks)}")
+    decoded = []
+    for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
+        field, (height, width) = f"masks[{index}]", picture.shape[:2]
+        if (mask.height_px, mask.width_px) != (height, width):
+            raise InvalidInput(
+                field, f"expected the picture's size, {height}×{width}, got {mask.height_px}×{mask.width_px}"
+            )
+        decoded.append(decode_mask(mask.counts, height, width, field))
+        if not decoded[-1].any():
+            raise InvalidInput(field, "expected at least one pixel")
+    return decoded
 
 
 async def _read_images(requests: AsyncIterator[pb.ExplainBatchRequest]) -> AsyncIterator[vision_pb2.Image]:
@@ -268,6 +291,8 @@ async def _read_upload(requests: AsyncIterator[pb.ExplainUploadRequest]) -> pb.U
             break
         if request.upload.options.images:
             raise InvalidInput("upload.options.images", "expected none: the file follows, in pieces")
+        if request.upload.options.masks:
+            raise InvalidInput("upload.options.masks", "expected none: maps are held against masks by Explain alone")
         return request.upload
     raise InvalidInput("upload", "missing; expected in the first message")
 
@@ -440,4 +465,5 @@ def _explanation(
         overlay_png=explanation.overlay_png,
         contrast_label=options.contrast_label,
         faithfulness=faithfulness,
+        localization=explanation.localization and pb.Localization(**asdict(explanation.localization)),
     )

@@ -56,7 +56,7 @@ class SegmentationOptions(_message.Message):
     def __init__(self, max_segments: _Optional[int] = ..., kept_evidence: _Optional[float] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "images", "target_label", "method", "segmentation", "with_overlay", "contrast_label", "with_faithfulness", "without_segments")
+    __slots__ = ("model", "images", "target_label", "method", "segmentation", "with_overlay", "contrast_label", "with_faithfulness", "without_segments", "masks")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class ExplainRequest(_message.Message):
     CONTRAST_LABEL_FIELD_NUMBER: _ClassVar[int]
     WITH_FAITHFULNESS_FIELD_NUMBER: _ClassVar[int]
     WITHOUT_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    MASKS_FIELD_NUMBER: _ClassVar[int]
     model: _vision_pb2.ModelVersion
     images: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Image]
     target_label: str
@@ -75,7 +76,20 @@ class ExplainRequest(_message.Message):
     contrast_label: str
     with_faithfulness: bool
     without_segments: bool
-    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., target_label: _Optional[str] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ..., with_overlay: _Optional[bool] = ..., contrast_label: _Optional[str] = ..., with_faithfulness: _Optional[bool] = ..., without_segments: _Optional[bool] = ...) -> None: ...
+    masks: _containers.RepeatedCompositeFieldContainer[_vision_pb2.Mask]
+    def __init__(self, model: _Optional[_Union[_vision_pb2.ModelVersion, _Mapping]] = ..., images: _Optional[_Iterable[_Union[_vision_pb2.Image, _Mapping]]] = ..., target_label: _Optional[str] = ..., method: _Optional[_Union[AttributionMethod, str]] = ..., segmentation: _Optional[_Union[SegmentationOptions, _Mapping]] = ..., with_overlay: _Optional[bool] = ..., contrast_label: _Optional[str] = ..., with_faithfulness: _Optional[bool] = ..., without_segments: _Optional[bool] = ..., masks: _Optional[_Iterable[_Union[_vision_pb2.Mask, _Mapping]]] = ...) -> None: ...
+
+class Localization(_message.Message):
+    __slots__ = ("relevance_mass", "relevance_rank", "pointing_hit", "area")
+    RELEVANCE_MASS_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_RANK_FIELD_NUMBER: _ClassVar[int]
+    POINTING_HIT_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    relevance_mass: float
+    relevance_rank: float
+    pointing_hit: bool
+    area: float
+    def __init__(self, relevance_mass: _Optional[float] = ..., relevance_rank: _Optional[float] = ..., pointing_hit: _Optional[bool] = ..., area: _Optional[float] = ...) -> None: ...
 
 class Faithfulness(_message.Message):
     __slots__ = ("deletion_auc", "insertion_auc", "steps")
@@ -88,7 +102,7 @@ class Faithfulness(_message.Message):
     def __init__(self, deletion_auc: _Optional[float] = ..., insertion_auc: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("image_id", "image_digest", "prediction", "target_label", "attribution", "segments", "completeness_delta", "overlay_png", "contrast_label", "faithfulness")
+    __slots__ = ("image_id", "image_digest", "prediction", "target_label", "attribution", "segments", "completeness_delta", "overlay_png", "contrast_label", "faithfulness", "localization")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +113,7 @@ class Explanation(_message.Message):
     OVERLAY_PNG_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_LABEL_FIELD_NUMBER: _ClassVar[int]
     FAITHFULNESS_FIELD_NUMBER: _ClassVar[int]
+    LOCALIZATION_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     image_digest: str
     prediction: _vision_pb2.Prediction
@@ -109,7 +124,8 @@ class Explanation(_message.Message):
     overlay_png: bytes
     contrast_label: str
     faithfulness: Faithfulness
-    def __init__(self, image_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., prediction: _Optional[_Union[_vision_pb2.Prediction, _Mapping]] = ..., target_label: _Optional[str] = ..., attribution: _Optional[_Union[_vision_pb2.Tensor, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[_vision_pb2.Segment, _Mapping]]] = ..., completeness_delta: _Optional[float] = ..., overlay_png: _Optional[bytes] = ..., contrast_label: _Optional[str] = ..., faithfulness: _Optional[_Union[Faithfulness, _Mapping]] = ...) -> None: ...
+    localization: Localization
+    def __init__(self, image_id: _Optional[str] = ..., image_digest: _Optional[str] = ..., prediction: _Optional[_Union[_vision_pb2.Prediction, _Mapping]] = ..., target_label: _Optional[str] = ..., attribution: _Optional[_Union[_vision_pb2.Tensor, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[_vision_pb2.Segment, _Mapping]]] = ..., completeness_delta: _Optional[float] = ..., overlay_png: _Optional[bytes] = ..., contrast_label: _Optional[str] = ..., faithfulness: _Optional[_Union[Faithfulness, _Mapping]] = ..., localization: _Optional[_Union[Localization, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("model", "explanations", "method", "method_parameters_json", "segmentation")

@@ -14,6 +14,7 @@ from services.common.runtime.errors import InvalidInput
 from services.common.vision.explanation import Segment
 from services.common.vision.problem_type import PREDICTED_FROM, ProblemType
 from services.explainer.domain.attribution import DEFAULT_METHOD
+from services.explainer.domain.localization import Localization, measure_localization
 from services.explainer.domain.overlay import draw_overlay
 from services.explainer.domain.segmentation.segments import SegmentationOptions
 from services.explainer.handlers.budget import Budget
@@ -54,7 +55,7 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class PictureExplanation:
-    """`attribution` (height, width) float32 and the masks are in the pixels of the submitted picture; `faithfulness` when asked for."""
+    """`attribution` (height, width) float32 and the masks are in the pixels of the submitted picture; `faithfulness` when asked for, `localization` in a mask that was given."""
 
     prediction: Prediction
     target_label: str
@@ -63,6 +64,7 @@ class PictureExplanation:
     completeness_delta: float
     faithfulness: Faithfulness | None
     overlay_png: bytes
+    localization: Localization | None = None
 
 
 class Explaining:
@@ -105,8 +107,9 @@ class Explaining:
         pictures: Sequence[np.ndarray],
         options: ExplainOptions,
         budget: Budget,
+        masks: Sequence[np.ndarray] = (),
     ) -> tuple[ServedVersion, list[PictureExplanation]]:
-        """Classify and explain `pictures`.
+        """Classify and explain `pictures`; hold their maps against `masks`, one for each of the pictures, of its size and not empty, or none.
 
         Raises
         ------
@@ -121,7 +124,10 @@ class Explaining:
         for index, row in enumerate(rows):
             if _is_contrast(options, row.prediction):
                 raise _contrast_refused(options, f"images[{index}]")
-        return served, await self._segment(rows, options, budget)
+        explanations = await self._segment(rows, options, budget)
+        if masks:
+            explanations = await asyncio.to_thread(_localize, explanations, masks, budget)
+        return served, explanations
 
     def pin(self, name: str, version: int, digest: str, options: ExplainOptions) -> ServedVersion:
         """The version that is asked for, of which `options` may be asked.
@@ -249,6 +255,16 @@ def _explain_pictures(
         budget.remaining_s("maps segmented, not yet brought to the pictures' sizes")
         explanations.append(_explain_picture(options, row, pieces))
     return explanations
+
+
+def _localize(
+    explanations: Sequence[PictureExplanation], masks: Sequence[np.ndarray], budget: Budget
+) -> list[PictureExplanation]:
+    localized = []
+    for explanation, mask in zip(explanations, masks, strict=True):
+        budget.remaining_s("maps made, not yet held against the masks")
+        localized.append(replace(explanation, localization=measure_localization(explanation.attribution, mask)))
+    return localized
 
 
 def _explain_picture(options: ExplainOptions, row: _Row, segments: list[Segment]) -> PictureExplanation:
