@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 import grpc
+import numpy as np
 
 from plumbline.certificates import CertificateFiles
 from plumbline.channels import open_channel
@@ -25,6 +26,7 @@ from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as explainer_rpc
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as lvlm_rpc
+from plumbline.masks import encode_rle
 from plumbline.pictures import PictureError, PictureLimits, read_picture_size
 from plumbline.trainer.v1 import audit_service_pb2 as audit_pb
 from plumbline.trainer.v1 import audit_service_pb2_grpc as audit_rpc
@@ -159,11 +161,18 @@ class Client(AbstractContextManager):
         frame: int = 0,
         contrast_label: str = "",
         with_faithfulness: bool = False,
+        masks: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[vision_pb2.ModelVersion, list[explainer_pb.Explanation]]:
         """Explanations of any number of pictures, in order, and which version gave them; frame 0 is a file's only one.
 
-        With a `contrast_label` the maps are of what speaks for the target against that class. Large pictures go in pieces.
+        With a `contrast_label` the maps are of what speaks for the target against that class. Large pictures go in pieces. With `masks`, a boolean (height, width)
+        for each picture by its name, explanations say how much of their map lies in it (`localization`); large pictures can't have one.
         """
+        missing = [image_name for image_name, _ in images if masks and image_name not in masks]
+        if missing:
+            raise PlumblineError(
+                f"masks: expected one for each picture; {missing[0]} has none", "INVALID_ARGUMENT", "masks"
+            )
         asked = explainer_pb.ExplainRequest(
             model=_version(name, version),
             target_label=target_label,
@@ -174,7 +183,8 @@ class Client(AbstractContextManager):
         )
 
         def ask(chunk: Sequence[NamedImage]) -> Sequence[explainer_pb.Explanation]:
-            request = explainer_pb.ExplainRequest(images=_images(chunk, frame))
+            held_against = [_mask(masks[name]) for name, _ in chunk] if masks else []
+            request = explainer_pb.ExplainRequest(images=_images(chunk, frame), masks=held_against)
             request.MergeFrom(asked)
             return read(self._call("explainer", self._explainer.Explain, request))
 
@@ -184,6 +194,8 @@ class Client(AbstractContextManager):
             return reply.explanations
 
         def send(image: NamedImage) -> Sequence[explainer_pb.Explanation]:
+            if masks:
+                raise PlumblineError(f"{image[0]}: too large to be held against a mask", "INVALID_ARGUMENT", "masks")
             try:
                 return read(self.explain_upload(asked, image, frame))
             except PlumblineError as error:
@@ -421,6 +433,11 @@ def _open_channel(address: str, certificates: CertificateFiles | None) -> grpc.C
 
 def _version(name: str, version: int) -> vision_pb2.ModelVersion:
     return vision_pb2.ModelVersion(name=name, version=version)
+
+
+def _mask(mask: np.ndarray) -> vision_pb2.Mask:
+    height, width = mask.shape
+    return vision_pb2.Mask(counts=encode_rle(mask), height_px=height, width_px=width)
 
 
 def _images(images: Sequence[NamedImage], frame: int) -> list[vision_pb2.Image]:

@@ -76,6 +76,18 @@ def test_picture_of_another_size_keeps_its_own_pixels_and_the_maps_sum(served):
     assert explanation.segments[0].mask.width_px == 112
 
 
+def test_evidence_in_a_mask_is_that_of_the_map_that_is_answered(served):
+    names = [name for name, _ in served.pictures[:3]]
+    masks = {name: np.arange(28 * 28).reshape(28, 28) < 200 * (place + 1) for place, name in enumerate(names)}
+    for name, explanation in zip(
+        names, served.client.explain(served.name, served.pictures[:3], masks=masks)[1], strict=True
+    ):
+        evidence = np.frombuffer(explanation.attribution.data, "<f4").reshape(explanation.attribution.shape)
+        mass = evidence[masks[name] & (evidence > 0)].sum() / evidence[evidence > 0].sum()
+        assert explanation.localization.relevance_mass == pytest.approx(mass, rel=1e-4)
+        assert explanation.localization.pointing_hit == masks[name].ravel()[evidence.argmax()]
+
+
 def test_picture_larger_than_the_service_takes_in_a_message_is_explained_in_pieces(served):
     noise = np.random.default_rng(0).integers(0, 256, (2400, 2400, 3), dtype=np.uint8)
     large = ("large", png(noise))

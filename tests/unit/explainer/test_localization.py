@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from plumbline.client import Client
+from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.masks import encode_rle
 from services.explainer.domain.localization import Localization, measure_localization
@@ -116,3 +118,8 @@ def _field(error: grpc.aio.AioRpcError) -> str:
     faults = error_details_pb2.BadRequest()
     assert any(detail.Unpack(faults) for detail in status.details)
     return faults.field_violations[0].field
+
+
+def test_the_client_says_which_picture_has_no_mask_before_it_calls():
+    with Client("127.0.0.1:1") as client, pytest.raises(PlumblineError, match="masks: .* b has none"):
+        client.explain("net", [("a", b""), ("b", b"")], masks={"a": LEFT})
