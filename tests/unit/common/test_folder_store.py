@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.runtime.errors import AlreadyExists, InvalidInput, ServiceError
+from services.common.runtime.errors import AlreadyExists, InvalidInput, ServiceError, Unavailable
 from services.common.runtime.folder_store import FolderStore
 
 
@@ -53,9 +53,12 @@ def test_folder_does_not_replace_even_an_empty_one(tmp_path):
 
 
 def test_folder_that_can_not_be_copied_leaves_nothing_aside(tmp_path):
-    store = FolderStore(tmp_path / "store")
-    with pytest.raises(FileNotFoundError):
-        store.create_folder("bundle", tmp_path / "missing")
+    store, source = FolderStore(tmp_path / "store"), tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_bytes(b"copied")
+    (source / "b").symlink_to("/proc/self/mem")  # opens as a file, and the system refuses to read it
+    with pytest.raises(Unavailable):
+        store.create_folder("bundle", source)
     assert list((tmp_path / "store").iterdir()) == []
 
 
