@@ -134,15 +134,14 @@ async def test_a_single_picture_goes_before_those_in_bulk(served):
 
     try:
         async with asyncio.TaskGroup() as asking:
-            for _ in range(8):
+            for _ in range(24):
                 asking.create_task(ask("bulk", pixels, Question("DEEP_LIFT_SHAP", 0, in_bulk=True)))
             await asyncio.sleep(0.5)  # until the first is in work and the others wait
             asking.create_task(ask("single", pixels[:1], Question("DEEP_LIFT_SHAP", 0)))
     finally:
         await classifier.close()
-    assert (
-        ended.index("single") < 5
-    )  # at the end, first come first served; Triton may have taken the next batch out already
+    # First come first served it would be the last. Some are done while we wait, and Triton may have taken the next batch out already.
+    assert ended.index("single") < 16
 
 
 def refused(served: Served, method: str, request, timeout_s: float = 30) -> grpc.RpcError:
