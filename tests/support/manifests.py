@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -9,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy" / "k8s"
 DRAIN_S = 10
+FOREIGN_KINDS = ("ScaledObject", "ScaledJob", "TriggerAuthentication", "PodMonitor", "PrometheusRule")
+"""KEDA's and the Prometheus operator's own, whose schemas are not part of Kubernetes."""
+KUBERNETES_VERSION = "1.31"
 Object = dict[str, Any]
 
 
@@ -27,19 +32,35 @@ def render(folder: Path) -> list[Object]:
     return [content for content in yaml.safe_load_all(result.stdout) if content]
 
 
-def render_component(folder: Path, component: str, **more: Any) -> list[Object]:
-    """Objects of the local overlay with one of the components, and with what `more` adds to the kustomization that is written into `folder`."""
+def render_component(folder: Path, *components: str, **more: Any) -> list[Object]:
+    """Objects of an overlay with components in this order and the local one's image tags, with what `more` adds to the kustomization that is written into `folder`."""
     # Kustomize refuses absolute paths, and relative ones by way of a link.
     real = Path(os.path.realpath(folder))
-    overlay, place = (os.path.relpath(K8S / path, real) for path in ("overlays/local-cpu", f"components/{component}"))
+    base, *places = (
+        os.path.relpath(K8S / path, real) for path in ("base", *(f"components/{each}" for each in components))
+    )
+    local = yaml.safe_load((K8S / "overlays" / "local-cpu" / "kustomization.yaml").read_text())
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [overlay],
-        "components": [place],
+        "namespace": local["namespace"],
+        "images": [*local["images"], *more.pop("images", [])],
+        "resources": [base],
+        "components": places,
     }
     (real / "kustomization.yaml").write_text(yaml.safe_dump(kustomization | more))
     return render(real)
+
+
+def validate(objects: list[Object]) -> None:
+    """Hold all but the foreign kinds to Kubernetes' schemas; raises what `kubernetes_validate` does. The job in a ScaledJob is one of Kubernetes' own."""
+    for each in objects:
+        if each["kind"] == "ScaledJob":
+            spec = each["spec"]["jobTargetRef"]
+            job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": each["metadata"], "spec": spec}
+            kubernetes_validate.validate(job, KUBERNETES_VERSION, strict=True)
+        elif each["kind"] not in FOREIGN_KINDS:
+            kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
 
 
 def violations(objects: list[Object], with_tags: bool = True) -> list[str]:
@@ -48,12 +69,24 @@ def violations(objects: list[Object], with_tags: bool = True) -> list[str]:
         f"{_title(each)}: {what}"
         for each in objects
         if each["kind"] == "Deployment"
-        for what in _of_deployment(each, with_tags)
+        for what in [*_of_deployment(each), *_of_pod(each["spec"]["template"]["spec"], with_tags)]
+    ]
+    found += [
+        f"{_title(each)}: {what}"
+        for each in objects
+        if each["kind"] == "ScaledJob"
+        for what in _of_pod(each["spec"]["jobTargetRef"]["template"]["spec"], with_tags)
     ]
     policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
     if not any(each["spec"]["podSelector"] == {} for each in policies):
         found.append("NetworkPolicy: there is no deny-all")
     found += _one_sided_ways(policies)
+    found += [
+        f"{_title(each)}: {block['cidr']} is a public address"
+        for each in policies
+        for block in _blocks(each)
+        if not ipaddress.ip_network(block["cidr"]).is_private
+    ]
     covered = {_name(each["spec"]["podSelector"].get("matchLabels", {})) for each in policies}
     budgets = {
         _name(each["spec"]["selector"]["matchLabels"]) for each in objects if each["kind"] == "PodDisruptionBudget"
@@ -83,16 +116,33 @@ def _ways(policy: Object, direction: str, peers: str) -> Iterator[tuple[str, str
     own = _name(policy["spec"]["podSelector"].get("matchLabels", {}))
     for rule in policy["spec"].get(direction, []):
         for peer in rule.get(peers, []):
-            if "namespaceSelector" not in peer:
+            if "podSelector" in peer and "namespaceSelector" not in peer:
                 name = _name(peer["podSelector"]["matchLabels"])
                 yield from ((name, own, port["port"]) for port in rule["ports"])
 
 
-def _of_deployment(deployment: Object, with_tags: bool) -> list[str]:
+def _blocks(policy: Object) -> Iterator[Object]:
+    for direction, peers in (("ingress", "from"), ("egress", "to")):
+        for rule in policy["spec"].get(direction, []):
+            yield from (peer["ipBlock"] for peer in rule.get(peers, []) if "ipBlock" in peer)
+
+
+def _of_deployment(deployment: Object) -> list[str]:
     spec = deployment["spec"]["template"]["spec"]
     found = []
     if "replicas" in deployment["spec"]:
         found.append("a replica count in the manifest fights the autoscaler")
+    asleep_s = sum(_sleep_s(container) for container in spec["containers"])
+    if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "service" and not asleep_s:
+        found.append("drains before callers know that it goes")
+    has_gpu = any("nvidia.com/gpu" in each.get("resources", {}).get("limits", {}) for each in spec["containers"])
+    if has_gpu and deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") != 0:
+        found.append("a rollout waits for the GPU that the old pod has")
+    return found
+
+
+def _of_pod(spec: Object, with_tags: bool) -> list[str]:
+    found = []
     if spec.get("automountServiceAccountToken") is not False:
         found.append("its token is mounted")
     if spec.get("enableServiceLinks") is not False:
@@ -100,20 +150,35 @@ def _of_deployment(deployment: Object, with_tags: bool) -> list[str]:
         found.append("service links add variables")
     if spec.get("serviceAccountName", "default") == "default":
         found.append("no service account of its own")
+    if any(spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
+        found.append("shares what is the node's")
     if not spec.get("securityContext", {}).get("runAsNonRoot"):
         found.append("may run as root")
     if spec.get("securityContext", {}).get("seccompProfile", {}).get("type") != "RuntimeDefault":
         found.append("no seccomp profile")
+    if not spec.get("topologySpreadConstraints"):
+        found.append("may stand all on one node")
     asleep_s = sum(_sleep_s(container) for container in spec["containers"])
-    if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "service" and not asleep_s:
-        found.append("drains before callers know that it goes")
     if spec.get("terminationGracePeriodSeconds", 0) <= DRAIN_S + asleep_s:
         found.append("the grace period is not longer than the drain")
-    for container in spec["containers"]:
+    found += _of_volumes(spec)
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
         found += _of_container(container, with_tags)
-        has_gpu = "nvidia.com/gpu" in container.get("resources", {}).get("limits", {})
-        if has_gpu and deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") != 0:
-            found.append("a rollout waits for the GPU that the old pod has")
+    return found
+
+
+def _of_volumes(spec: Object) -> list[str]:
+    """Secrets come as files that others can't read and nobody can write; nothing is the node's."""
+    found = []
+    volumes = spec.get("volumes", [])
+    if any("hostPath" in volume for volume in volumes):
+        found.append("mounts a path of the node")
+    secrets = {volume["name"]: volume["secret"] for volume in volumes if "secret" in volume}
+    if any(secret.get("defaultMode", 0o644) & 0o337 for secret in secrets.values()):
+        found.append("others may read a secret's files, or somebody write them")
+    mounts = [mount for container in spec["containers"] for mount in container.get("volumeMounts", [])]
+    if any(mount["name"] in secrets and not mount.get("readOnly") for mount in mounts):
+        found.append("a secret is not mounted read-only")
     return found
 
 
@@ -128,6 +193,9 @@ def _of_container(container: Object, with_tags: bool) -> list[str]:
         found.append("the root file system can be written")
     if security.get("allowPrivilegeEscalation") is not False or security.get("capabilities", {}).get("drop") != ["ALL"]:
         found.append("keeps privileges")
+    variables = container.get("env", []) + container.get("envFrom", [])
+    if any({"secretKeyRef", "secretRef"} & ({*each} | {*each.get("valueFrom", {})}) for each in variables):
+        found.append("a secret is a variable")
     resources = container.get("resources", {})
     if any({"cpu", "memory"} - set(resources.get(kind, {})) for kind in ("requests", "limits")):
         found.append("no requests and limits for cpu and memory")

@@ -1,13 +1,11 @@
-"""Workers are scaled by every queue that they take from, and by nothing else."""
+"""Services are scaled by their load, workers by every queue that they take from and by nothing else."""
 
 from __future__ import annotations
 
-import kubernetes_validate
 import pytest
 
 from services.common.runtime.queues import WORKER_QUEUES
-from tests.support.manifests import Object, render_component, violations
-from tests.unit.deploy.test_manifests import KUBERNETES_VERSION
+from tests.support.manifests import Object, render_component, validate, violations
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +49,14 @@ def test_the_autoscaler_asks_redis_where_it_is_and_is_let_in(scaled: list[Object
 
 def test_what_is_scaled_keeps_the_policy_and_is_valid(scaled: list[Object]):
     assert violations(scaled) == []
-    for each in scaled:
-        if each["kind"] != "ScaledObject":  # KEDA's own kind, whose schema is not part of Kubernetes
-            kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+    validate(scaled)
+
+
+@pytest.mark.parametrize("service", ["explainer", "lvlm", "trainer-api"])
+def test_a_service_has_two_replicas_and_more_under_load(scaled: list[Object], service: str):
+    spec = _find(scaled, "HorizontalPodAutoscaler", service)["spec"]
+    assert spec["scaleTargetRef"]["name"] == service
+    assert 2 <= spec["minReplicas"] < spec["maxReplicas"]
+    (metric,) = spec["metrics"]
+    container = _find(scaled, "Deployment", service)["spec"]["template"]["spec"]["containers"][0]
+    assert metric["resource"]["name"] in container["resources"]["requests"]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.manifests import K8S, Object, render, violations
+from tests.support.manifests import K8S, Object, render, render_component, violations
 from tests.unit.deploy.test_manifests import SETTINGS
-
-ON_GPU = {"triton", "trainer-worker"}
 
 
 @pytest.fixture(scope="module")
@@ -15,27 +13,29 @@ def objects() -> list[Object]:
     return render(K8S / "overlays" / "gpu")
 
 
-def _deployments(objects: list[Object]) -> dict[str, Object]:
-    return {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "Deployment"}
+@pytest.fixture(scope="module", params=[False, True], ids=["workers that stay", "a pod for each step"])
+def pods(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
+    """What pods are made of, by who makes them, without and with step-pods."""
+    components = ["autoscaling", "step-pods", "gpu"] if request.param else ["gpu"]
+    rendered = render_component(tmp_path_factory.mktemp("gpu"), *components)
+    assert violations(rendered) == []
+    of_steps = {name: spec["jobTargetRef"]["template"]["spec"] for name, spec in _specs(rendered, "ScaledJob").items()}
+    return {name: spec["template"]["spec"] for name, spec in _specs(rendered, "Deployment").items()} | of_steps
 
 
-def test_one_gpu_goes_to_each_pod_that_computes_on_one_and_to_no_other(objects: list[Object]):
-    limits = {
-        name: spec["template"]["spec"]["containers"][0]["resources"]["limits"]
-        for name, spec in _deployments(objects).items()
-    }
-    assert {
-        name: limit["nvidia.com/gpu"] for name, limit in limits.items() if "nvidia.com/gpu" in limit
-    } == dict.fromkeys(ON_GPU, "1")
+def _specs(objects: list[Object], kind: str) -> dict[str, Object]:
+    return {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == kind}
 
 
-def test_such_a_pod_may_stand_on_a_gpu_node_and_is_replaced_before_the_new_one_starts(objects: list[Object]):
-    for name in ON_GPU:
-        spec = _deployments(objects)[name]
-        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in spec["template"]["spec"][
-            "tolerations"
-        ]
-        assert spec["strategy"]["rollingUpdate"]["maxSurge"] == 0
+def test_one_gpu_goes_to_each_pod_that_computes_on_one_and_to_no_other(pods: dict[str, Object]):
+    limits = {name: pod["containers"][0]["resources"]["limits"] for name, pod in pods.items()}
+    trains = "trainer-step" if "trainer-step" in pods else "trainer-worker"
+    with_gpu = {name: limit["nvidia.com/gpu"] for name, limit in limits.items() if "nvidia.com/gpu" in limit}
+    assert with_gpu == {"triton": "1", trains: "1"}
+    for name in with_gpu:
+        assert pods[name]["runtimeClassName"] == "nvidia"
+        toleration = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        assert toleration in pods[name]["tolerations"]
 
 
 def test_settings_send_models_and_trainings_to_the_gpu(objects: list[Object], monkeypatch: pytest.MonkeyPatch):
@@ -49,5 +49,5 @@ def test_settings_send_models_and_trainings_to_the_gpu(objects: list[Object], mo
 
 def test_a_pod_that_asks_for_a_gpu_and_starts_its_successor_first_is_caught(objects: list[Object]):
     assert violations(objects) == []
-    del _deployments(objects)["triton"]["strategy"]
+    del _specs(objects, "Deployment")["triton"]["strategy"]
     assert violations(objects) == ["Deployment triton: a rollout waits for the GPU that the old pod has"]

@@ -3,17 +3,15 @@
 import copy
 from collections.abc import Callable
 
-import kubernetes_validate
 import pytest
 
 from services.explainer.settings import ExplainerSettings
 from services.lvlm.settings import LvlmSettings
 from services.trainer.settings import TrainerSettings
-from tests.support.manifests import DRAIN_S, K8S, Object, render, violations
+from tests.support.manifests import DRAIN_S, K8S, Object, render, validate, violations
 
 OVERLAYS = sorted(path.parent for path in (K8S / "overlays").glob("*/kustomization.yaml"))
 SETTINGS = {"explainer": ExplainerSettings, "lvlm": LvlmSettings, "trainer": TrainerSettings}
-KUBERNETES_VERSION = "1.31"
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +22,7 @@ def local() -> list[Object]:
 @pytest.mark.parametrize("folder", [K8S / "base", *OVERLAYS], ids=lambda folder: folder.name)
 def test_every_object_is_valid(folder):
     objects = render(folder)
-    for each in objects:
-        if each["kind"] != "ScaledObject":  # KEDA's own kind, whose schema is not part of Kubernetes
-            kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+    validate(objects)
     assert {each["metadata"]["name"] for each in objects if each["kind"] == "Deployment"} >= {
         "explainer",
         "lvlm",
@@ -88,6 +84,11 @@ def without_deny_all(objects: list[Object]) -> None:
     objects[:] = [e for e in objects if not (e["kind"] == "NetworkPolicy" and e["metadata"]["name"] == "deny-all")]
 
 
+def mount_secret(objects: list[Object], mode: int = 0o440, is_read_only: bool = True) -> None:
+    pod(objects)["volumes"].append({"name": "x", "secret": {"secretName": "x", "defaultMode": mode}})
+    container(objects)["volumeMounts"].append({"name": "x", "mountPath": "/x", "readOnly": is_read_only})
+
+
 PLANTED: dict[str, Callable[[list[Object]], object]] = {
     "root": lambda objects: pod(objects)["securityContext"].update(runAsNonRoot=False),
     "seccomp": lambda objects: pod(objects)["securityContext"].pop("seccompProfile"),
@@ -100,6 +101,18 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     "file system": lambda objects: container(objects)["securityContext"].update(readOnlyRootFilesystem=False),
     "privileges": lambda objects: container(objects)["securityContext"].update(allowPrivilegeEscalation=True),
     "capabilities": lambda objects: container(objects)["securityContext"].update(capabilities={}),
+    "network of the node": lambda objects: pod(objects).update(hostNetwork=True),
+    "path of the node": lambda objects: pod(objects)["volumes"].append({"name": "x", "hostPath": {"path": "/"}}),
+    "spread": lambda objects: pod(objects).pop("topologySpreadConstraints"),
+    "secret as a variable": lambda objects: container(objects).update(
+        env=[{"name": "X", "valueFrom": {"secretKeyRef": {"name": "x", "key": "x"}}}]
+    ),
+    "secret as variables": lambda objects: container(objects)["envFrom"].append({"secretRef": {"name": "x"}}),
+    "secret for all": lambda objects: mount_secret(objects, mode=0o444),
+    "secret to write": lambda objects: mount_secret(objects, is_read_only=False),
+    "public address": lambda objects: policy(objects, "redis")["spec"].update(
+        egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]
+    ),
     "limits": lambda objects: container(objects)["resources"].pop("limits"),
     "probe": lambda objects: container(objects).pop("livenessProbe"),
     "latest": lambda objects: container(objects).update(image="plumbline/explainer:latest"),
@@ -121,3 +134,19 @@ def test_planted_violation_is_caught(plant, local):
     objects = copy.deepcopy(local)
     PLANTED[plant](objects)
     assert violations(objects) != []
+
+
+def test_a_secret_that_is_mounted_as_it_should_be_is_no_violation(local):
+    objects = copy.deepcopy(local)
+    mount_secret(objects)
+    assert violations(objects) == []
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_a_misspelt_variable_in_a_configuration_is_refused(service, local, monkeypatch):
+    content = next(each["data"] for each in local if each["metadata"]["name"].startswith(f"{service}-settings"))
+    misspelt = f"{service.upper()}_LISTENS"
+    for name, value in (content | {misspelt: "x"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"unknown setting {misspelt}"):
+        SETTINGS[service]()

@@ -6,19 +6,16 @@ import json
 import re
 from collections.abc import Iterator
 
-import kubernetes_validate
 import pytest
 
 from services.common.runtime import metrics as common
 from services.explainer import metrics as explainer
 from services.lvlm import metrics as lvlm
 from services.trainer import metrics as trainer
-from tests.support.manifests import K8S, ROOT, Object, render_component, violations
-from tests.unit.deploy.test_manifests import KUBERNETES_VERSION, SETTINGS
+from tests.support.manifests import K8S, ROOT, Object, render_component, validate, violations
+from tests.unit.deploy.test_manifests import SETTINGS
 
 COMPONENT = K8S / "components" / "monitoring"
-PROMETHEUS_KINDS = ("PodMonitor", "PrometheusRule")
-"""The operator's own kinds, whose schemas are not part of Kubernetes."""
 POD_LABELS = {"pod", "job", "instance"}
 _SELECTOR = re.compile(r"(?P<name>[a-z_][a-z_0-9]*)\{(?P<matchers>[^}]*)\}")
 _GROUPING = re.compile(r"(?:by|without|ignoring|on)\s*\(([^)]*)\)")
@@ -143,9 +140,7 @@ def test_settings_with_metrics_load_through_the_services_class(service, monitore
 
 def test_what_is_monitored_keeps_the_policy_and_is_valid(monitored):
     assert violations(monitored) == []
-    for each in monitored:
-        if each["kind"] not in PROMETHEUS_KINDS:
-            kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+    validate(monitored)
 
 
 def test_the_page_on_telemetry_lists_every_metric_with_its_labels():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-import kubernetes_validate
 import pytest
 
-from tests.support.manifests import K8S, Object, render, render_component, violations
-from tests.unit.deploy.test_manifests import KUBERNETES_VERSION, SETTINGS
+from tests.support.manifests import K8S, Object, render, render_component, validate, violations
+from tests.unit.deploy.test_manifests import SETTINGS
 
 CALLERS = {"lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
 
@@ -71,5 +70,4 @@ def test_settings_load_and_know_of_a_broker(secured: list[Object], service: str,
 def test_it_keeps_the_policy_is_valid_and_brings_no_secret(secured: list[Object]):
     assert violations(secured) == []
     assert not [each for each in secured if each["kind"] == "Secret"]
-    for each in secured:
-        kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+    validate(secured)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-import kubernetes_validate
 import pytest
 
-from tests.support.manifests import K8S, Object, render_component, violations
-from tests.unit.deploy.test_manifests import KUBERNETES_VERSION, SETTINGS
+from tests.support.manifests import K8S, Object, render_component, validate, violations
+from tests.unit.deploy.test_manifests import SETTINGS
 
 DEPLOYMENTS = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
 
@@ -19,7 +18,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     folder = tmp_path_factory.mktemp("secured")
     (folder / "roles.yaml").write_text("publisher: [trainer]")
     roles = {"name": "plumbline-roles", "files": ["roles.yaml"], "options": {"disableNameSuffixHash": True}}
-    return render_component(folder, "tls", namespace="plumbline", configMapGenerator=[roles])
+    return render_component(folder, "tls", configMapGenerator=[roles])
 
 
 def _pod(objects: list[Object], deployment: str) -> Object:
@@ -72,5 +71,4 @@ def test_probes_come_with_the_services_own_certificate(secured, deployment):
 
 def test_what_is_secured_keeps_the_policy_and_is_valid(secured):
     assert violations(secured) == []
-    for each in secured:
-        kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+    validate(secured)

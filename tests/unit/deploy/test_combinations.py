@@ -1,0 +1,92 @@
+"""Components beside each other: each listed combination is valid, keeps the policy, loads, and names nothing that nobody brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.manifests import Object, render_component, validate, violations
+from tests.unit.deploy.test_manifests import SETTINGS
+
+COMBINATIONS = [
+    "external-redis s3-store tracing",
+    "autoscaling redis-tls redis-tls-keda monitoring",
+    "autoscaling step-pods s3-store gpu vllm tls redis-tls redis-tls-keda tracing monitoring",
+]
+ROLES = {"name": "plumbline-roles", "literals": ["roles.yaml="], "options": {"disableNameSuffixHash": True}}
+VLLM = {"name": "vllm/vllm-openai", "newTag": "v0.11.0"}
+TLS = {"explainer-tls", "lvlm-tls", "trainer-tls", "redis-server", "trainer-redis", "lvlm-redis"}
+BROUGHT = {"Secret": TLS | {"store-credentials"}, "PersistentVolumeClaim": {"vllm-weights"}}
+"""What the components say that the overlay brings."""
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS)
+def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    folder = tmp_path_factory.mktemp("combined")
+    return render_component(folder, *request.param.split(), configMapGenerator=[ROLES], images=[VLLM])
+
+
+def _pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    for each in objects:
+        if each["kind"] == "Deployment":
+            yield each["metadata"]["name"], each["spec"]["template"]["spec"]
+        if each["kind"] == "ScaledJob":
+            yield each["metadata"]["name"], each["spec"]["jobTargetRef"]["template"]["spec"]
+
+
+def _named(pod: Object) -> Iterator[tuple[str, str]]:
+    """Kind and name of what a pod is made with."""
+    for volume in pod.get("volumes", []):
+        if "secret" in volume:
+            yield "Secret", volume["secret"]["secretName"]
+        if "persistentVolumeClaim" in volume:
+            yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
+        if "configMap" in volume:
+            yield "ConfigMap", volume["configMap"]["name"]
+    for source in pod["containers"][0].get("envFrom", []):
+        yield "ConfigMap", source["configMapRef"]["name"]
+    yield "ServiceAccount", pod["serviceAccountName"]
+
+
+def test_it_is_valid_and_keeps_the_policy(objects: list[Object]):
+    validate(objects)
+    assert violations(objects) == []
+
+
+def test_a_pod_names_nothing_that_nobody_brings(objects: list[Object]):
+    there = {(each["kind"], each["metadata"]["name"]) for each in objects}
+    there |= {(kind, name) for kind, names in BROUGHT.items() for name in names}
+    assert {(pod, *named) for pod, spec in _pods(objects) for named in _named(spec) if named not in there} == set()
+
+
+def test_every_file_that_settings_name_is_mounted_where_they_say(objects: list[Object]):
+    for name, pod in _pods(objects):
+        container = pod["containers"][0]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        for source in container.get("envFrom", []):
+            data = next(e["data"] for e in objects if e["metadata"]["name"] == source["configMapRef"]["name"])
+            folders = {value.rpartition("/")[0] for value in data.values() if value.startswith("/etc/plumbline/")}
+            assert folders <= mounts, name
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_settings_load_through_the_services_class(objects: list[Object], service: str, monkeypatch: pytest.MonkeyPatch):
+    content = next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
+    for name, value in content.items():
+        monkeypatch.setenv(name, value)
+    assert SETTINGS[service]().listen
+
+
+def test_whoever_may_be_called_in_the_namespace_is_there(objects: list[Object]):
+    services = {each["metadata"]["name"] for each in objects if each["kind"] == "Service"}
+    called = {name for each in objects if each["kind"] == "NetworkPolicy" for name in _called(each)}
+    assert called <= services
+    assert len(called) >= 4
+
+
+def _called(policy: Object) -> Iterator[str]:
+    for rule in policy["spec"].get("egress", []):
+        for peer in rule["to"]:
+            if "podSelector" in peer and "namespaceSelector" not in peer:
+                yield peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
