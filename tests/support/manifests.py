@@ -6,12 +6,18 @@ import ipaddress
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import pytest
 import yaml
+
+from services.common.runtime.settings import ServiceSettings
+from services.explainer.settings import ExplainerSettings
+from services.lvlm.settings import LvlmSettings
+from services.trainer.settings import TrainerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy" / "k8s"
@@ -19,6 +25,12 @@ DRAIN_S = 10
 FOREIGN_KINDS = ("ScaledObject", "ScaledJob", "TriggerAuthentication", "PodMonitor", "PrometheusRule")
 """KEDA's and the Prometheus operator's own, whose schemas are not part of Kubernetes."""
 KUBERNETES_VERSION = "1.31"
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "explainer": ExplainerSettings,
+    "lvlm": LvlmSettings,
+    "trainer": TrainerSettings,
+}
+"""What reads the variables of a service's pods."""
 Object = dict[str, Any]
 
 
@@ -50,6 +62,33 @@ def render_component(folder: Path, *components: str, **more: Any) -> list[Object
     }
     (real / "kustomization.yaml").write_text(yaml.safe_dump(kustomization | more))
     return render(real)
+
+
+def find(objects: Sequence[Object], kind: str, name: str) -> Object:
+    """The one object of that kind and name."""
+    (found,) = [each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def find_variables(objects: Sequence[Object], service: str) -> dict[str, str]:
+    """The variables of a service's settings, whose ConfigMap is named after them and what they hold."""
+    return next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
+
+
+def load_settings(objects: Sequence[Object], service: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A service's settings as its own class reads them; the variables stay set."""
+    for name, value in find_variables(objects, service).items():
+        monkeypatch.setenv(name, value)
+    return SETTINGS[service]()
+
+
+def list_pods(objects: Sequence[Object]) -> dict[str, Object]:
+    """What the pods of each Deployment and each ScaledJob are made of, by its name."""
+    made = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "Deployment"}
+    started = {
+        each["metadata"]["name"]: each["spec"]["jobTargetRef"] for each in objects if each["kind"] == "ScaledJob"
+    }
+    return {name: spec["template"]["spec"] for name, spec in (made | started).items()}
 
 
 def validate(objects: list[Object]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.images import Mount
-from tests.support.manifests import Object
+from tests.support.manifests import Object, find, list_pods
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ def read_pod(objects: Sequence[Object], name: str, volumes: Path, addresses: Map
 
     In settings each address of the manifests is replaced as `addresses` say.
     """
-    spec = _find(objects, "Deployment", name)["spec"]["template"]["spec"]
+    spec = list_pods(objects)[name]
     (container,) = spec["containers"]
     user = spec["securityContext"]["runAsUser"]
     settings: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        settings |= _find(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+        settings |= find(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
     for there, here in addresses.items():
         settings = {variable: value.replace(there, here) for variable, value in settings.items()}
     claims = {
@@ -47,7 +47,3 @@ def read_pod(objects: Sequence[Object], name: str, volumes: Path, addresses: Map
         os.chown(folder, user, user)
         mounts.append(Mount(folder, mount["mountPath"], not mount.get("readOnly", False)))
     return Pod(container["image"].rpartition("/")[2], container.get("args", []), user, settings, mounts)
-
-
-def _find(objects: Sequence[Object], kind: str, name: str) -> Object:
-    return next(each for each in objects if each["kind"] == kind and each["metadata"]["name"] == name)

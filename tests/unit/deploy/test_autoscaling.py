@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.runtime.queues import WORKER_QUEUES
-from tests.support.manifests import Object, render_component, validate, violations
+from tests.support.manifests import Object, find, list_pods, render_component, validate, violations
 
 
 @pytest.fixture(scope="module")
@@ -14,12 +14,8 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     return render_component(tmp_path_factory.mktemp("scaled"), "autoscaling")
 
 
-def _find(objects: list[Object], kind: str, name: str) -> Object:
-    return next(each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name))
-
-
 def _triggers(objects: list[Object]) -> list[dict[str, str]]:
-    return [trigger["metadata"] for trigger in _find(objects, "ScaledObject", "trainer-worker")["spec"]["triggers"]]
+    return [trigger["metadata"] for trigger in find(objects, "ScaledObject", "trainer-worker")["spec"]["triggers"]]
 
 
 def test_every_queue_of_a_worker_is_looked_at_in_the_order_in_which_it_takes_from_them(scaled: list[Object]):
@@ -33,16 +29,16 @@ def test_the_more_urgent_jobs_are_the_fewer_may_wait(scaled: list[Object]):
 
 
 def test_it_is_the_worker_that_is_scaled_and_one_always_stays(scaled: list[Object]):
-    spec = _find(scaled, "ScaledObject", "trainer-worker")["spec"]
-    assert _find(scaled, "Deployment", spec["scaleTargetRef"]["name"])["metadata"]["name"] == "trainer-worker"
+    spec = find(scaled, "ScaledObject", "trainer-worker")["spec"]
+    assert find(scaled, "Deployment", spec["scaleTargetRef"]["name"])["metadata"]["name"] == "trainer-worker"
     assert 1 <= spec["minReplicaCount"] < spec["maxReplicaCount"]
 
 
 def test_the_autoscaler_asks_redis_where_it_is_and_is_let_in(scaled: list[Object]):
-    redis = _find(scaled, "Service", "redis")
+    redis = find(scaled, "Service", "redis")
     address = f"redis.{redis['metadata']['namespace']}.svc:{redis['spec']['ports'][0]['port']}"
     assert {trigger["address"] for trigger in _triggers(scaled)} == {address}
-    policy = _find(scaled, "NetworkPolicy", "redis-from-keda")["spec"]
+    policy = find(scaled, "NetworkPolicy", "redis-from-keda")["spec"]
     assert policy["podSelector"]["matchLabels"] == redis["spec"]["selector"]
     assert [port["port"] for port in policy["ingress"][0]["ports"]] == [redis["spec"]["ports"][0]["port"]]
 
@@ -54,9 +50,9 @@ def test_what_is_scaled_keeps_the_policy_and_is_valid(scaled: list[Object]):
 
 @pytest.mark.parametrize("service", ["explainer", "lvlm", "trainer-api"])
 def test_a_service_has_two_replicas_and_more_under_load(scaled: list[Object], service: str):
-    spec = _find(scaled, "HorizontalPodAutoscaler", service)["spec"]
+    spec = find(scaled, "HorizontalPodAutoscaler", service)["spec"]
     assert spec["scaleTargetRef"]["name"] == service
     assert 2 <= spec["minReplicas"] < spec["maxReplicas"]
     (metric,) = spec["metrics"]
-    container = _find(scaled, "Deployment", service)["spec"]["template"]["spec"]["containers"][0]
+    container = list_pods(scaled)[service]["containers"][0]
     assert metric["resource"]["name"] in container["resources"]["requests"]

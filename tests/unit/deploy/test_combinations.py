@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.manifests import Object, render_component, validate, violations
-from tests.unit.deploy.test_manifests import SETTINGS
+from tests.support.manifests import (
+    SETTINGS,
+    Object,
+    find,
+    list_pods,
+    load_settings,
+    render_component,
+    validate,
+    violations,
+)
 
 COMBINATIONS = [
     "external-redis s3-store tracing",
@@ -25,14 +33,6 @@ BROUGHT = {"Secret": TLS | {"store-credentials"}, "PersistentVolumeClaim": {"vll
 def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     folder = tmp_path_factory.mktemp("combined")
     return render_component(folder, *request.param.split(), configMapGenerator=[ROLES], images=[VLLM])
-
-
-def _pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    for each in objects:
-        if each["kind"] == "Deployment":
-            yield each["metadata"]["name"], each["spec"]["template"]["spec"]
-        if each["kind"] == "ScaledJob":
-            yield each["metadata"]["name"], each["spec"]["jobTargetRef"]["template"]["spec"]
 
 
 def _named(pod: Object) -> Iterator[tuple[str, str]]:
@@ -57,25 +57,23 @@ def test_it_is_valid_and_keeps_the_policy(objects: list[Object]):
 def test_a_pod_names_nothing_that_nobody_brings(objects: list[Object]):
     there = {(each["kind"], each["metadata"]["name"]) for each in objects}
     there |= {(kind, name) for kind, names in BROUGHT.items() for name in names}
-    assert {(pod, *named) for pod, spec in _pods(objects) for named in _named(spec) if named not in there} == set()
+    pods = list_pods(objects).items()
+    assert {(pod, *named) for pod, spec in pods for named in _named(spec) if named not in there} == set()
 
 
 def test_every_file_that_settings_name_is_mounted_where_they_say(objects: list[Object]):
-    for name, pod in _pods(objects):
+    for name, pod in list_pods(objects).items():
         container = pod["containers"][0]
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
         for source in container.get("envFrom", []):
-            data = next(e["data"] for e in objects if e["metadata"]["name"] == source["configMapRef"]["name"])
+            data = find(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
             folders = {value.rpartition("/")[0] for value in data.values() if value.startswith("/etc/plumbline/")}
             assert folders <= mounts, name
 
 
 @pytest.mark.parametrize("service", SETTINGS)
 def test_settings_load_through_the_services_class(objects: list[Object], service: str, monkeypatch: pytest.MonkeyPatch):
-    content = next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
-    for name, value in content.items():
-        monkeypatch.setenv(name, value)
-    assert SETTINGS[service]().listen
+    assert load_settings(objects, service, monkeypatch).listen
 
 
 def test_whoever_may_be_called_in_the_namespace_is_there(objects: list[Object]):

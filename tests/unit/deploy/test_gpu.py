@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.manifests import K8S, Object, render, render_component, violations
-from tests.unit.deploy.test_manifests import SETTINGS
+from tests.support.manifests import K8S, Object, find, list_pods, load_settings, render, render_component, violations
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +18,7 @@ def pods(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     components = ["autoscaling", "step-pods", "gpu"] if request.param else ["gpu"]
     rendered = render_component(tmp_path_factory.mktemp("gpu"), *components)
     assert violations(rendered) == []
-    of_steps = {name: spec["jobTargetRef"]["template"]["spec"] for name, spec in _specs(rendered, "ScaledJob").items()}
-    return {name: spec["template"]["spec"] for name, spec in _specs(rendered, "Deployment").items()} | of_steps
-
-
-def _specs(objects: list[Object], kind: str) -> dict[str, Object]:
-    return {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == kind}
+    return list_pods(rendered)
 
 
 def test_one_gpu_goes_to_each_pod_that_computes_on_one_and_to_no_other(pods: dict[str, Object]):
@@ -39,15 +33,11 @@ def test_one_gpu_goes_to_each_pod_that_computes_on_one_and_to_no_other(pods: dic
 
 
 def test_settings_send_models_and_trainings_to_the_gpu(objects: list[Object], monkeypatch: pytest.MonkeyPatch):
-    for service in SETTINGS:
-        content = next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
-        for name, value in content.items():
-            monkeypatch.setenv(name, value)
-    assert SETTINGS["explainer"]().is_gpu
-    assert SETTINGS["trainer"]().training_device == "cuda"
+    assert load_settings(objects, "explainer", monkeypatch).is_gpu
+    assert load_settings(objects, "trainer", monkeypatch).training_device == "cuda"
 
 
 def test_a_pod_that_asks_for_a_gpu_and_starts_its_successor_first_is_caught(objects: list[Object]):
     assert violations(objects) == []
-    del _specs(objects, "Deployment")["triton"]["strategy"]
+    del find(objects, "Deployment", "triton")["spec"]["strategy"]
     assert violations(objects) == ["Deployment triton: a rollout waits for the GPU that the old pod has"]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.common.runtime.roles import Role, read_roles
-from tests.support.manifests import K8S, Object, render
-from tests.unit.deploy.test_manifests import SETTINGS
+from tests.support.manifests import K8S, SETTINGS, Object, find, list_pods, load_settings, render
 
 REGISTRY = "registry.hospital.internal/"
 
@@ -19,7 +18,7 @@ def objects() -> list[Object]:
 
 
 def test_every_image_comes_from_the_houses_registry_and_every_account_may_pull_there(objects: list[Object]):
-    pods = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Deployment"]
+    pods = list_pods(objects).values()
     images = [container["image"] for pod in pods for container in pod["containers"]]
     assert len(images) == 7
     assert all(image.startswith(REGISTRY) for image in images)
@@ -36,18 +35,15 @@ def test_no_policy_lets_anything_out_of_the_namespace_but_to_ask_for_names(objec
 
 
 def test_every_service_asks_for_certificates_and_speaks_tls_to_redis(objects, monkeypatch: pytest.MonkeyPatch):
-    for service, load in SETTINGS.items():
-        content = next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
-        for name, value in content.items():
-            monkeypatch.setenv(name, value)
-        assert load().certificates is not None
-    assert SETTINGS["lvlm"]().broker_authority
-    assert SETTINGS["trainer"]().broker_authority
+    settings = {service: load_settings(objects, service, monkeypatch) for service in SETTINGS}
+    assert all(each.certificates is not None for each in settings.values())
+    assert settings["lvlm"].broker_authority
+    assert settings["trainer"].broker_authority
 
 
 def test_the_roles_that_it_begins_with_let_the_trainer_publish_and_nobody_else_do_anything(
     objects: list[Object], tmp_path: Path
 ):
-    roles = next(each["data"] for each in objects if each["metadata"]["name"] == "plumbline-roles")
+    roles = find(objects, "ConfigMap", "plumbline-roles")["data"]
     (tmp_path / "roles.yaml").write_text(roles["roles.yaml"])
     assert read_roles(tmp_path / "roles.yaml", "roles") == {"trainer": Role.PUBLISHER}

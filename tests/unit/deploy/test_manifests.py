@@ -5,13 +5,21 @@ from collections.abc import Callable
 
 import pytest
 
-from services.explainer.settings import ExplainerSettings
-from services.lvlm.settings import LvlmSettings
-from services.trainer.settings import TrainerSettings
-from tests.support.manifests import DRAIN_S, K8S, Object, render, validate, violations
+from tests.support.manifests import (
+    DRAIN_S,
+    K8S,
+    SETTINGS,
+    Object,
+    find,
+    find_variables,
+    list_pods,
+    load_settings,
+    render,
+    validate,
+    violations,
+)
 
 OVERLAYS = sorted(path.parent for path in (K8S / "overlays").glob("*/kustomization.yaml"))
-SETTINGS = {"explainer": ExplainerSettings, "lvlm": LvlmSettings, "trainer": TrainerSettings}
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +52,15 @@ def test_base_keeps_the_policy_and_leaves_tags_to_overlays():
 
 @pytest.mark.parametrize("service", SETTINGS)
 def test_settings_load_through_the_services_class(service, local, monkeypatch):
-    content = next(each["data"] for each in local if each["metadata"]["name"].startswith(f"{service}-settings"))
-    for name, value in content.items():
-        monkeypatch.setenv(name, value)
-    settings = SETTINGS[service]()
+    settings = load_settings(local, service, monkeypatch)
     assert settings.listen.startswith("0.0.0.0:")
     assert settings.drain_s <= DRAIN_S
 
 
 def test_probes_ask_the_port_that_the_service_listens_on(local):
-    listens = {
-        name: next(each["data"] for each in local if each["metadata"]["name"].startswith(f"{name}-settings"))
-        for name in SETTINGS
-    }
     for name, deployment in (("explainer", "explainer"), ("lvlm", "lvlm"), ("trainer", "trainer-api")):
-        found = next(e for e in local if e["kind"] == "Deployment" and e["metadata"]["name"] == deployment)
-        port = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["grpc"]["port"]
-        assert listens[name][f"{name.upper()}_LISTEN"] == f"0.0.0.0:{port}"
+        port = list_pods(local)[deployment]["containers"][0]["readinessProbe"]["grpc"]["port"]
+        assert find_variables(local, name)[f"{name.upper()}_LISTEN"] == f"0.0.0.0:{port}"
 
 
 def pod(objects: list[Object]) -> Object:
@@ -76,12 +76,8 @@ def drop(objects: list[Object], kind: str, index: int = 0) -> None:
     objects.remove(found[index])
 
 
-def policy(objects: list[Object], name: str) -> Object:
-    return next(each for each in objects if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == name)
-
-
 def without_deny_all(objects: list[Object]) -> None:
-    objects[:] = [e for e in objects if not (e["kind"] == "NetworkPolicy" and e["metadata"]["name"] == "deny-all")]
+    objects.remove(find(objects, "NetworkPolicy", "deny-all"))
 
 
 def mount_secret(objects: list[Object], mode: int = 0o440, is_read_only: bool = True) -> None:
@@ -110,7 +106,7 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     "secret as variables": lambda objects: container(objects)["envFrom"].append({"secretRef": {"name": "x"}}),
     "secret for all": lambda objects: mount_secret(objects, mode=0o444),
     "secret to write": lambda objects: mount_secret(objects, is_read_only=False),
-    "public address": lambda objects: policy(objects, "redis")["spec"].update(
+    "public address": lambda objects: find(objects, "NetworkPolicy", "redis")["spec"].update(
         egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]
     ),
     "limits": lambda objects: container(objects)["resources"].pop("limits"),
@@ -120,8 +116,10 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     "replicas": lambda objects: next(e for e in objects if e["kind"] == "Deployment")["spec"].update(replicas=3),
     "deny-all": without_deny_all,
     "own policy": lambda objects: drop(objects, "NetworkPolicy", -1),
-    "one-sided way": lambda objects: policy(objects, "plumbline-client")["spec"]["egress"].pop(0),
-    "closed port": lambda objects: policy(objects, "redis")["spec"]["ingress"][0].update(ports=[{"port": 1}]),
+    "one-sided way": lambda objects: find(objects, "NetworkPolicy", "plumbline-client")["spec"]["egress"].pop(0),
+    "closed port": lambda objects: find(objects, "NetworkPolicy", "redis")["spec"]["ingress"][0].update(
+        ports=[{"port": 1}]
+    ),
     "budget": lambda objects: drop(objects, "PodDisruptionBudget"),
     "account token": lambda objects: next(e for e in objects if e["kind"] == "ServiceAccount").pop(
         "automountServiceAccountToken"
@@ -144,9 +142,7 @@ def test_a_secret_that_is_mounted_as_it_should_be_is_no_violation(local):
 
 @pytest.mark.parametrize("service", SETTINGS)
 def test_a_misspelt_variable_in_a_configuration_is_refused(service, local, monkeypatch):
-    content = next(each["data"] for each in local if each["metadata"]["name"].startswith(f"{service}-settings"))
     misspelt = f"{service.upper()}_LISTENS"
-    for name, value in (content | {misspelt: "x"}).items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(misspelt, "x")
     with pytest.raises(ValueError, match=f"unknown setting {misspelt}"):
-        SETTINGS[service]()
+        load_settings(local, service, monkeypatch)

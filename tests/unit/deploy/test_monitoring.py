@@ -12,8 +12,17 @@ from services.common.runtime import metrics as common
 from services.explainer import metrics as explainer
 from services.lvlm import metrics as lvlm
 from services.trainer import metrics as trainer
-from tests.support.manifests import K8S, ROOT, Object, render_component, validate, violations
-from tests.unit.deploy.test_manifests import SETTINGS
+from tests.support.manifests import (
+    K8S,
+    ROOT,
+    SETTINGS,
+    Object,
+    find,
+    load_settings,
+    render_component,
+    validate,
+    violations,
+)
 
 COMPONENT = K8S / "components" / "monitoring"
 POD_LABELS = {"pod", "job", "instance"}
@@ -57,7 +66,7 @@ def _alerts(objects: list[Object]) -> list[Object]:
 
 
 def _dashboard(objects: list[Object]) -> Object:
-    (found,) = [each for each in _of_kind(objects, "ConfigMap") if each["metadata"]["name"] == "plumbline-dashboard"]
+    found = find(objects, "ConfigMap", "plumbline-dashboard")
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
     return json.loads(found["data"]["plumbline.json"])
 
@@ -123,19 +132,14 @@ def test_prometheus_asks_the_port_on_which_every_process_tells_and_is_let_in(mon
     for name in ("EXPLAINER_METRICS", "LVLM_METRICS", "TRAINER_METRICS", "TRAINER_WORKER_METRICS"):
         assert settings[f"{name}_LISTEN"] == f"0.0.0.0:{endpoint['portNumber']}"
     for name in selected["values"]:
-        (policy,) = [
-            e for e in _of_kind(monitored, "NetworkPolicy") if e["metadata"]["name"] == f"{name}-from-prometheus"
-        ]
+        policy = find(monitored, "NetworkPolicy", f"{name}-from-prometheus")
         assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
         assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == [endpoint["portNumber"]]
 
 
 @pytest.mark.parametrize("service", SETTINGS)
 def test_settings_with_metrics_load_through_the_services_class(service, monitored, monkeypatch):
-    content = next(e["data"] for e in monitored if e["metadata"]["name"].startswith(f"{service}-settings"))
-    for name, value in content.items():
-        monkeypatch.setenv(name, value)
-    assert SETTINGS[service]().metrics_listen
+    assert load_settings(monitored, service, monkeypatch).metrics_listen
 
 
 def test_what_is_monitored_keeps_the_policy_and_is_valid(monitored):

@@ -6,8 +6,17 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.support.manifests import K8S, Object, render, render_component, validate, violations
-from tests.unit.deploy.test_manifests import SETTINGS
+from tests.support.manifests import (
+    K8S,
+    Object,
+    find_variables,
+    list_pods,
+    load_settings,
+    render,
+    render_component,
+    validate,
+    violations,
+)
 
 CALLERS = {"lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
 
@@ -18,11 +27,6 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     return render_component(tmp_path_factory.mktemp("redis-tls"), "redis-tls")
 
 
-def _pod(objects: list[Object], deployment: str) -> Object:
-    found = next(each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Deployment", deployment))
-    return found["spec"]["template"]["spec"]
-
-
 def _mounted_secrets(pod: Object) -> dict[str, str]:
     """Names of secrets by where they are mounted."""
     names = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
@@ -30,12 +34,8 @@ def _mounted_secrets(pod: Object) -> dict[str, str]:
     return {mount["mountPath"]: names[mount["name"]] for mount in mounts if mount["name"] in names}
 
 
-def _settings(objects: list[Object], service: str) -> dict[str, str]:
-    return next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
-
-
 def test_redis_listens_under_tls_alone_where_its_service_expects_it_and_keeps_what_it_kept(secured: list[Object]):
-    pod = _pod(secured, "redis")
+    pod = list_pods(secured)["redis"]
     arguments = pod["containers"][0]["args"]
     options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
     assert (options["--port"], options["--tls-port"]) == ("0", "6379")
@@ -45,7 +45,7 @@ def test_redis_listens_under_tls_alone_where_its_service_expects_it_and_keeps_wh
         if name.startswith(("--tls-c", "--tls-k", "--acl"))
     }
     assert {_mounted_secrets(pod)[str(folder)] for folder in files} == {"redis-server"}
-    plain = _pod(render(K8S / "overlays" / "local-cpu"), "redis")["containers"][0]["args"]
+    plain = list_pods(render(K8S / "overlays" / "local-cpu"))["redis"]["containers"][0]["args"]
     assert arguments[: len(plain)] == plain
 
 
@@ -53,18 +53,16 @@ def test_redis_listens_under_tls_alone_where_its_service_expects_it_and_keeps_wh
 def test_every_file_that_a_callers_settings_name_is_in_its_own_secret(secured: list[Object], deployment: str):
     service = CALLERS[deployment]
     prefix = f"{service.upper()}_BROKER_"
-    named = {name: value for name, value in _settings(secured, service).items() if name.startswith(prefix)}
+    named = {name: value for name, value in find_variables(secured, service).items() if name.startswith(prefix)}
     assert named.pop(f"{prefix}URL") == ""
     assert len(named) == 4
-    secrets = _mounted_secrets(_pod(secured, deployment))
+    secrets = _mounted_secrets(list_pods(secured)[deployment])
     assert {secrets[str(PurePosixPath(value).parent)] for value in named.values()} == {f"{service}-redis"}
 
 
 @pytest.mark.parametrize("service", ["lvlm", "trainer"])
 def test_settings_load_and_know_of_a_broker(secured: list[Object], service: str, monkeypatch: pytest.MonkeyPatch):
-    for name, value in _settings(secured, service).items():
-        monkeypatch.setenv(name, value)
-    assert SETTINGS[service]().has_broker
+    assert load_settings(secured, service, monkeypatch).has_broker
 
 
 def test_it_keeps_the_policy_is_valid_and_brings_no_secret(secured: list[Object]):

@@ -9,8 +9,7 @@ import pytest
 
 from plumbline.stack.layout import StackLayout
 from plumbline.stack.processes import Command
-from tests.support.manifests import K8S, Object, render
-from tests.unit.deploy.test_manifests import SETTINGS
+from tests.support.manifests import K8S, SETTINGS, Object, render
 
 SERVICE_OF = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
 

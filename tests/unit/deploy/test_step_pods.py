@@ -8,7 +8,7 @@ import pytest
 
 from services.common.runtime.queues import QUEUES_BY_NAME
 from services.trainer.settings import TrainerSettings
-from tests.support.manifests import Object, render_component, validate, violations
+from tests.support.manifests import Object, find, list_pods, render_component, validate, violations
 
 
 @pytest.fixture(scope="module")
@@ -16,15 +16,11 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     return render_component(tmp_path_factory.mktemp("step-pods"), "autoscaling", "step-pods")
 
 
-def _find(objects: list[Object], kind: str, name: str) -> Object:
-    return next(each["spec"] for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name))
-
-
 def _settings(objects: list[Object], pod: Object, monkeypatch: pytest.MonkeyPatch) -> TrainerSettings:
     """As the pod's container sees them."""
     (container,) = pod["containers"]
     (source,) = container["envFrom"]
-    shared = next(e["data"] for e in objects if e["metadata"]["name"] == source["configMapRef"]["name"])
+    shared = find(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
     own = {each["name"]: each["value"] for each in container["env"]}
     for name, value in (shared | own).items():
         monkeypatch.setenv(name, value)
@@ -33,12 +29,12 @@ def _settings(objects: list[Object], pod: Object, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def step(objects: list[Object]) -> Object:
-    return _find(objects, "ScaledJob", "trainer-step")
+    return find(objects, "ScaledJob", "trainer-step")["spec"]
 
 
 @pytest.fixture
-def step_settings(objects: list[Object], step: Object, monkeypatch: pytest.MonkeyPatch) -> TrainerSettings:
-    return _settings(objects, step["jobTargetRef"]["template"]["spec"], monkeypatch)
+def step_settings(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> TrainerSettings:
+    return _settings(objects, list_pods(objects)["trainer-step"], monkeypatch)
 
 
 def test_a_pod_takes_one_step_and_ends_with_it(step: Object, step_settings: TrainerSettings):
@@ -62,22 +58,21 @@ def test_one_pod_is_wanted_for_each_step_that_waits_in_any_of_the_queues(step: O
 
 
 def test_who_stays_takes_what_step_pods_leave_and_is_scaled_by_that(objects: list[Object], monkeypatch):
-    pod = _find(objects, "Deployment", "trainer-worker")["template"]["spec"]
-    settings = _settings(objects, pod, monkeypatch)
+    settings = _settings(objects, list_pods(objects)["trainer-worker"], monkeypatch)
     assert not settings.worker_once
     queues = QUEUES_BY_NAME[settings.worker_queues]
     assert {*queues} | {*QUEUES_BY_NAME["jobs"]} == {*QUEUES_BY_NAME["all"]}
-    scaled = _find(objects, "ScaledObject", "trainer-worker")
+    scaled = find(objects, "ScaledObject", "trainer-worker")["spec"]
     assert [trigger["metadata"]["listName"] for trigger in scaled["triggers"]] == list(queues)
 
 
 def test_the_ways_of_workers_are_open_to_step_pods_and_their_disruption_budget_counts_none(objects, step: Object):
     labels = step["jobTargetRef"]["template"]["metadata"]["labels"]
-    selector = _find(objects, "NetworkPolicy", "trainer-worker")["podSelector"]["matchLabels"]
+    selector = find(objects, "NetworkPolicy", "trainer-worker")["spec"]["podSelector"]["matchLabels"]
     assert selector.items() <= labels.items()
-    budget = _find(objects, "PodDisruptionBudget", "trainer-worker")["selector"]["matchLabels"]
+    budget = find(objects, "PodDisruptionBudget", "trainer-worker")["spec"]["selector"]["matchLabels"]
     assert not budget.items() <= labels.items()
-    worker = _find(objects, "Deployment", "trainer-worker")["template"]["metadata"]["labels"]
+    worker = find(objects, "Deployment", "trainer-worker")["spec"]["template"]["metadata"]["labels"]
     assert budget.items() <= worker.items()
 
 
@@ -85,6 +80,5 @@ def test_a_step_pod_is_held_to_the_policy_and_the_schema(objects: list[Object]):
     assert violations(objects) == []
     validate(objects)
     changed = copy.deepcopy(objects)
-    step = _find(changed, "ScaledJob", "trainer-step")
-    step["jobTargetRef"]["template"]["spec"]["securityContext"]["runAsNonRoot"] = False
+    list_pods(changed)["trainer-step"]["securityContext"]["runAsNonRoot"] = False
     assert violations(changed) == ["ScaledJob trainer-step: may run as root"]

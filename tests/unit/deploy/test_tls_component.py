@@ -6,8 +6,17 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.support.manifests import K8S, Object, render_component, validate, violations
-from tests.unit.deploy.test_manifests import SETTINGS
+from tests.support.manifests import (
+    K8S,
+    SETTINGS,
+    Object,
+    find_variables,
+    list_pods,
+    load_settings,
+    render_component,
+    validate,
+    violations,
+)
 
 DEPLOYMENTS = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
 
@@ -21,23 +30,14 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     return render_component(folder, "tls", configMapGenerator=[roles])
 
 
-def _pod(objects: list[Object], deployment: str) -> Object:
-    found = next(each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Deployment", deployment))
-    return found["spec"]["template"]["spec"]
-
-
-def _settings(objects: list[Object], service: str) -> dict[str, str]:
-    return next(each["data"] for each in objects if each["metadata"]["name"].startswith(f"{service}-settings"))
-
-
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
 def test_every_file_that_the_settings_name_is_mounted(secured, deployment):
-    pod, service = _pod(secured, deployment), DEPLOYMENTS[deployment]
+    pod, service = list_pods(secured)[deployment], DEPLOYMENTS[deployment]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in pod["containers"][0]["volumeMounts"]}
     named = {
         name: PurePosixPath(value)
-        for name, value in _settings(secured, service).items()
+        for name, value in find_variables(secured, service).items()
         if f"{service.upper()}_TLS_" in name
     }
     assert len(named) == 4
@@ -49,9 +49,7 @@ def test_every_file_that_the_settings_name_is_mounted(secured, deployment):
 
 @pytest.mark.parametrize("service", SETTINGS)
 def test_settings_load_with_tls_on(secured, service, monkeypatch):
-    for name, value in _settings(secured, service).items():
-        monkeypatch.setenv(name, value)
-    assert SETTINGS[service]().certificates is not None
+    assert load_settings(secured, service, monkeypatch).certificates is not None
 
 
 def test_secrets_and_roles_have_no_default(secured):
@@ -61,7 +59,7 @@ def test_secrets_and_roles_have_no_default(secured):
 
 @pytest.mark.parametrize("deployment", ["explainer", "lvlm", "trainer-api"])
 def test_probes_come_with_the_services_own_certificate(secured, deployment):
-    container, prefix = _pod(secured, deployment)["containers"][0], f"{DEPLOYMENTS[deployment].upper()}_TLS_"
+    container, prefix = list_pods(secured)[deployment]["containers"][0], f"{DEPLOYMENTS[deployment].upper()}_TLS_"
     port = container["ports"][0]["containerPort"]
     expected = {"command": ["python", "-m", "plumbline.health", f"localhost:{port}", prefix]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
