@@ -9,9 +9,7 @@ from typing import Any
 
 import grpc
 
-from services.common.runtime.behaviours import replace_behaviour
-
-_OURS = "/plumbline."
+from services.common.runtime.behaviours import is_ours, replace_behaviour
 
 End = Callable[[grpc.StatusCode], object]
 
@@ -30,7 +28,7 @@ class AroundCalls(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(details)
         # A method that nobody has would be a name of the caller's choice, and probes would outnumber all that matters.
-        if handler is None or not details.method.startswith(_OURS):
+        if handler is None or not is_ours(details.method):
             return handler
         service, method = details.method.removeprefix("/").split("/")
         wrap = self._around_stream if handler.response_streaming else self._around_unary

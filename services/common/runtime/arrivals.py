@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 
+from services.common.runtime.behaviours import is_ours
+
 _TICK_S = 0.01
 _QUIET_TICKS = 10
 """Turns of the event loop in a row, each a tick long, in which no call came: a loop that is blocked for long must not pass for a quiet one."""
 _LONGEST_S = 1.0
 """Where callers don't wait for an answer before they ask again, it is never quiet."""
-_OURS = "/plumbline."
 
 
 class Arrivals(grpc.aio.ServerInterceptor):
@@ -48,7 +49,7 @@ class Arrivals(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
-        if details.method.startswith(_OURS):
+        if is_ours(details.method):
             self._count += 1
             await self._may_pass.wait()
         return await continuation(details)

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 
+from services.common.runtime.behaviours import find_behaviour, is_ours, replace_behaviour
 from services.common.runtime.callers import read_proven_name
 from services.common.runtime.errors import InvalidInput, TooManyCalls
 from services.common.runtime.grpc_status import abort, to_status
@@ -24,7 +25,8 @@ from services.common.runtime.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-_OURS = "/plumbline."
+_Read = Callable[[AsyncIterator[Any], grpc.aio.ServicerContext], Awaitable[Any]]
+
 _MOST_CALLERS = 10_000
 _LOG_INTERVAL_S = 60.0
 
@@ -103,27 +105,38 @@ class RateInterceptor(grpc.aio.ServerInterceptor):
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(details)
-        if handler is None or not details.method.startswith(_OURS):
+        if handler is None or not is_ours(details.method):
             return handler
         # As a stream of requests, whichever it is: gRPC reads the message of any other call before it asks us.
-        behaviour = next(filter(None, handler[-4:]))
-        if handler.response_streaming:
-            stream = behaviour if handler.request_streaming else _stream_for_one(behaviour)
-            return _streamed(handler, stream_stream=self._before_stream(stream, details.method))
-        unary = behaviour if handler.request_streaming else _answer_one(behaviour)
-        return _streamed(handler, stream_unary=self._before_unary(unary, details.method))
+        before = self._before_stream if handler.response_streaming else self._before_unary
+        read = _take_all if handler.request_streaming else _take_one
+        answer = before(find_behaviour(handler), details.method, read)
+        streamed = handler._replace(request_streaming=True, unary_unary=None, unary_stream=None)
+        return replace_behaviour(streamed, lambda _: answer)
 
-    def _before_unary(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    # A call's end keeps the frames that it went through, see `grpc_status`: neither request nor response may stay in ours.
+
+    def _before_unary(
+        self, behaviour: Callable[..., Awaitable[Any]], method: str, read: _Read
+    ) -> Callable[..., Awaitable[Any]]:
         async def answer(messages: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
             await self._admit(method, context)
-            return await behaviour(messages, context)
+            received = await read(messages, context)
+            answering = behaviour(received, context)
+            del received
+            return await answering
 
         return answer
 
-    def _before_stream(self, behaviour: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., Any]:
+    def _before_stream(
+        self, behaviour: Callable[..., AsyncIterator[Any]], method: str, read: _Read
+    ) -> Callable[..., AsyncIterator[Any]]:
         async def answer(messages: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             await self._admit(method, context)
-            async for response in behaviour(messages, context):
+            received = await read(messages, context)
+            responses = behaviour(received, context)
+            del received
+            async for response in responses:
                 yield response
                 del response
 
@@ -139,36 +152,12 @@ class RateInterceptor(grpc.aio.ServerInterceptor):
             await abort(context, to_status(refusal))
 
 
-def _streamed(handler: grpc.RpcMethodHandler, **behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler:
-    return handler._replace(request_streaming=True, **{"unary_unary": None, "unary_stream": None, **behaviour})
+async def _take_all(messages: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    """The requests of a call that streams them."""
+    return messages
 
 
-# A call's end keeps the frames that it went through, see `grpc_status`: neither request nor response may stay in ours.
-
-
-def _answer_one(behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def answer(_: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
-        received = await _take_one(context)
-        answering = behaviour(received, context)
-        del received
-        return await answering
-
-    return answer
-
-
-def _stream_for_one(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-    async def answer(_: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        received = await _take_one(context)
-        responses = behaviour(received, context)
-        del received
-        async for response in responses:
-            yield response
-            del response
-
-    return answer
-
-
-async def _take_one(context: grpc.aio.ServicerContext) -> Any:
+async def _take_one(_: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
     """The request of a call that has one; a call without any, which ends here, is a broken client's or one that its caller left."""
     # Read like this, for the iterator that gRPC hands over keeps the message that it gave last.
     message = await context.read()
