@@ -249,12 +249,17 @@ async def _read_batch_options(requests: AsyncIterator[pb.ExplainBatchRequest]) -
     async for request in requests:
         if request.WhichOneof("content") != "options":
             break
-        if request.options.images:
-            raise InvalidInput("options.images", "expected none: pictures follow, one in a message")
-        if request.options.masks:
-            raise InvalidInput("options.masks", "expected none: maps are held against masks by Explain alone")
+        _check_options(request.options, "options", "pictures follow, one in a message")
         return request.options
     raise InvalidInput("options", "missing; expected in the first message")
+
+
+def _check_options(options: pb.ExplainRequest, field: str, what_follows: str) -> None:
+    """Options that go before what they are for hold no pictures, and no masks."""
+    if options.images:
+        raise InvalidInput(f"{field}.images", f"expected none: {what_follows}")
+    if options.masks:
+        raise InvalidInput(f"{field}.masks", "expected none: maps are held against masks by Explain alone")
 
 
 def _read_masks(masks: Sequence[vision_pb2.Mask], pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -289,10 +294,7 @@ async def _read_upload(requests: AsyncIterator[pb.ExplainUploadRequest]) -> pb.U
     async for request in requests:
         if request.WhichOneof("content") != "upload":
             break
-        if request.upload.options.images:
-            raise InvalidInput("upload.options.images", "expected none: the file follows, in pieces")
-        if request.upload.options.masks:
-            raise InvalidInput("upload.options.masks", "expected none: maps are held against masks by Explain alone")
+        _check_options(request.upload.options, "upload.options", "the file follows, in pieces")
         return request.upload
     raise InvalidInput("upload", "missing; expected in the first message")
 
