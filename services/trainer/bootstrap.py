@@ -16,6 +16,7 @@ from celery import signals
 from plumbline.trainer.v1 import audit_service_pb2_grpc as audit_rpc
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
 from services.common.runtime.audit_log import AuditLog
+from services.common.runtime.broker import Broker
 from services.common.runtime.errors import ServiceError
 from services.common.runtime.metrics import serve_metrics, serve_page
 from services.common.runtime.open_store import open_store
@@ -55,6 +56,7 @@ from services.trainer.tasks import Steps, register_tasks
 class _Parts:
     """What API and worker share."""
 
+    broker: Broker
     app: celery.Celery
     queue: CeleryQueue
     record: AuditedRecord
@@ -71,6 +73,7 @@ class _Parts:
         store = open_store(settings.store_root)
         audit_log = AuditLog(store)
         return cls(
+            broker,
             app,
             CeleryQueue(app),
             AuditedRecord(store, audit_log),
@@ -113,7 +116,7 @@ async def run_api(settings: TrainerSettings) -> None:
         rpc.add_TrainerServiceServicer_to_server(servicer, server)
         audit_rpc.add_AuditServiceServicer_to_server(audit_servicer, server)
 
-    jobs, broker = JobGauges(parts.record), BrokerGauges(settings.read_broker())
+    jobs, broker = JobGauges(parts.record), BrokerGauges(parts.broker)
     sources = {"jobs": lambda: asyncio.to_thread(jobs.look), "broker": lambda: asyncio.to_thread(broker.look)}
     with export_traces("trainer-api", settings.otlp_endpoint):
         async with serve_metrics(settings.metrics_listen, sources):
