@@ -35,7 +35,7 @@ from benchmarks.explainer.cases import SMALL_CNN, draw_pictures
 from benchmarks.explainer.load import ask_when_due, drive, summarise_seconds
 from benchmarks.operations.memory import MemoryWatch
 from benchmarks.provenance import where
-from benchmarks.reliability.stage import DATASET, SPECIFICATION, make_model, serving
+from benchmarks.reliability.stage import NEVER_PUBLISHED, SPECIFICATION, make_model, serving, small_job
 from plumbline.client import Client, explained_images
 from plumbline.errors import PlumblineError
 from plumbline.specification import load_specification
@@ -205,18 +205,7 @@ def _filing_jobs(client: Client, every_s: float, seed: int, key: str) -> Iterato
 
 def _run_job(client: Client, seed: int, key: str) -> JobEnd:
     started_s = time.perf_counter()
-    request = trainer_pb.SubmitAlignmentRequest(
-        idempotency_key=key,
-        model={"name": MODEL},
-        dataset_path=DATASET,
-        specification=load_specification(SPECIFICATION).specification,
-        options={
-            "images_per_class": CRITIQUED_PER_CLASS,
-            "epochs": 1,
-            "seed": seed,
-            "criteria": {"min_swap_accuracy_gain": 1.0},
-        },
-    )
+    request = small_job(key, MODEL, CRITIQUED_PER_CLASS, seed, NEVER_PUBLISHED)
     for alignment in client.watch(client.submit(request).job_id, JOB_S):
         state = trainer_pb.JobState.Name(alignment.state).removeprefix("JOB_STATE_")
     return JobEnd(state, time.perf_counter() - started_s)

@@ -31,7 +31,16 @@ import torch
 import transformers
 
 from benchmarks.provenance import where
-from benchmarks.reliability.stage import LONGEST_S, insist, make_model, publishable_job, serving
+from benchmarks.reliability.stage import (
+    LONGEST_S,
+    PUBLISHED_AT_ANY_COST,
+    insist,
+    list_publications,
+    make_model,
+    serving,
+    small_job,
+)
+from benchmarks.reliability.trainings import find_trainings
 from plumbline.client import Client
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.layout import StackLayout
@@ -203,7 +212,7 @@ class Stack:
             )
 
     def _submit(self, client: Client, name: str) -> str:
-        return client.submit(publishable_job(name, CRITIQUED_PER_CLASS, self._seed)).job_id
+        return client.submit(small_job(name, name, CRITIQUED_PER_CLASS, self._seed, PUBLISHED_AT_ANY_COST)).job_id
 
     def _hit(self, job_id: str, blow: Blow, rng: random.Random) -> JobState:
         """Strike in the wanted state, or, where the job ran through it unseen, in the next one that it is in."""
@@ -227,9 +236,7 @@ class Stack:
         pids = json.loads((self._layout.state / "stack.json").read_text())["pids"]
         if target is not Target.CHILD:
             return _process(pids[target])
-        worker = _process(pids[Target.WORKER])
-        children = worker.children() if worker else []
-        return next((child for child in children if "services.trainer.training_process" in child.cmdline()), None)
+        return next((training for _, training in find_trainings([pids[Target.WORKER]])), None)
 
     def _wait_for_end(self, job_id: str) -> Job:
         end = time.monotonic() + LONGEST_S  # ten times as long as one takes
@@ -244,12 +251,7 @@ class Stack:
             yield f"stuck in {job.state}"
         elif not job.events[-1].reason:
             yield f"{job.state} without a reason"
-        own = [
-            served.model.version
-            for served in insist(lambda: client.models(job.request.model_name))
-            if json.loads(served.provenance_json).get("job_id") == job.job_id
-        ]
-        recorded = [event.published_version for event in job.events if event.state is JobState.PUBLISHED]
+        own, recorded = list_publications(client, job)
         if len(own) > 1 or len(recorded) > 1:
             yield "published twice"
         if own != recorded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -15,15 +16,20 @@ import numpy as np
 from benchmarks.decoy.data import DecoyDigits, load_splits, write_imagefolder
 from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
 from benchmarks.provenance import ROOT
+from plumbline.client import Client
 from plumbline.errors import PlumblineError
 from plumbline.specification import load_specification
 from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import StackLayout
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from services.trainer.domain.job import Job, JobState
 
 SPECIFICATION = ROOT / "benchmarks" / "decoy" / "specification.yaml"
 DATASET = "digits"
 MODEL_EPOCHS = 100
+PUBLISHED_AT_ANY_COST = {"max_accuracy_drop": 1.0, "max_class_accuracy_drop": 1.0}
+NEVER_PUBLISHED = {"min_swap_accuracy_gain": 1.0}
+"""Criteria: the second asks for what no training reaches."""
 LONGEST_S = 300.0
 """What has not come by then does not come."""
 
@@ -59,20 +65,34 @@ def serving(state: Path, model: Path, settings: Mapping[str, object]) -> Iterato
         os.environ.update(before)
 
 
-def publishable_job(model_name: str, images_per_class: int, seed: int) -> trainer_pb.SubmitAlignmentRequest:
-    """A job that aligns a model of that name and is published, whatever accuracy it costs; its key is the model's name."""
+def small_job(
+    key: str,
+    model_name: str,
+    images_per_class: int,
+    seed: int,
+    criteria: Mapping[str, float],
+    dataset: str = DATASET,
+    priority: str = "PRIORITY_UNSPECIFIED",
+) -> trainer_pb.SubmitAlignmentRequest:
+    """A job of one pass over few pictures, with the gate's `criteria`."""
     return trainer_pb.SubmitAlignmentRequest(
-        idempotency_key=model_name,
+        idempotency_key=key,
         model={"name": model_name},
-        dataset_path=DATASET,
+        dataset_path=dataset,
         specification=load_specification(SPECIFICATION).specification,
-        options={
-            "images_per_class": images_per_class,
-            "epochs": 1,
-            "seed": seed,
-            "criteria": {"max_accuracy_drop": 1.0, "max_class_accuracy_drop": 1.0},
-        },
+        priority=priority,
+        options={"images_per_class": images_per_class, "epochs": 1, "seed": seed, "criteria": criteria},
     )
+
+
+def list_publications(client: Client, job: Job) -> tuple[list[int], list[int]]:
+    """Versions of the job's model that it made: those that are served, and those on its record."""
+    served = [
+        served.model.version
+        for served in insist(lambda: client.models(job.request.model_name))
+        if json.loads(served.provenance_json).get("job_id") == job.job_id
+    ]
+    return served, [event.published_version for event in job.events if event.state is JobState.PUBLISHED]
 
 
 def insist(call: Callable[[], Answer]) -> Answer:

@@ -32,7 +32,15 @@ import transformers
 
 from benchmarks.provenance import where
 from benchmarks.reliability.small_disk import fill, free, run_apart, small_disk
-from benchmarks.reliability.stage import LONGEST_S, insist, make_model, publishable_job, serving
+from benchmarks.reliability.stage import (
+    LONGEST_S,
+    PUBLISHED_AT_ANY_COST,
+    insist,
+    list_publications,
+    make_model,
+    serving,
+    small_job,
+)
 from plumbline.client import Client
 from plumbline.errors import PlumblineError
 from plumbline.stack.bundles import store_bundle
@@ -186,7 +194,7 @@ class Run:
             )
 
     def _submit(self, client: Client, name: str) -> str:
-        return client.submit(publishable_job(name, CRITIQUED_PER_CLASS, self._seed)).job_id
+        return client.submit(small_job(name, name, CRITIQUED_PER_CLASS, self._seed, PUBLISHED_AT_ANY_COST)).job_id
 
     def _wait_for(self, job_id: str, moment: JobState, rng: random.Random) -> JobState:
         """Wait for a random moment within `moment`, or within the next state that is seen; one that trains must have a checkpoint to go on from."""
@@ -229,12 +237,7 @@ class Run:
         states = tuple(event.state for event in job.events)
         if states != _WAYS:
             yield f"went {', '.join(states)}: {job.events[-1].reason}"
-        own = [
-            served.model.version
-            for served in client.models(job.request.model_name)
-            if json.loads(served.provenance_json).get("job_id") == job.job_id
-        ]
-        recorded = [event.published_version for event in job.events if event.state is JobState.PUBLISHED]
+        own, recorded = list_publications(client, job)
         if own != recorded or len(own) > 1:
             yield f"served {own}, on record {recorded}"
 

@@ -35,10 +35,18 @@ import transformers
 from benchmarks.decoy.data import DecoyDigits, write_imagefolder
 from benchmarks.provenance import where
 from benchmarks.reliability.sampling import Sample, Sampler, summarise_samples
-from benchmarks.reliability.stage import DATASET, SPECIFICATION, choose_pictures, insist, make_model, serving
+from benchmarks.reliability.stage import (
+    DATASET,
+    NEVER_PUBLISHED,
+    PUBLISHED_AT_ANY_COST,
+    choose_pictures,
+    insist,
+    make_model,
+    serving,
+    small_job,
+)
 from benchmarks.reliability.trainings import find_trainings
 from plumbline.client import Client
-from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.layout import StackLayout
 from plumbline.stack.processes import Child, start, stop
@@ -55,14 +63,11 @@ PRIORITIES = (Priority.URGENT, *[Priority.NORMAL] * 3, Priority.BATCH)
 ONE_IN_TRAINED, ONE_IN_POISONED, ONE_IN_PUBLISHED = 5, 200, 200
 PLAIN_DATASET = "plain"
 MODEL = "digits"
-LENIENT = {
-    "max_accuracy_drop": 1.0,
-    "max_class_accuracy_drop": 1.0,
+LENIENT = PUBLISHED_AT_ANY_COST | {
     "max_flipped_loss": 1.0,
     "min_swap_accuracy_gain": 0.0,
     "max_flip_rate_rise": 1.0,
 }
-STRICT = {"min_swap_accuracy_gain": 1.0}
 LONGEST_S = 12 * 3600.0
 _LOOK_S, _POISON_S, _WRITE_S = 5.0, 0.2, 60.0
 
@@ -87,18 +92,14 @@ class Plan:
         return (JobState.PUBLISHED,) if self.is_published else (JobState.REJECTED,)
 
     def as_request(self) -> trainer_pb.SubmitAlignmentRequest:
-        return trainer_pb.SubmitAlignmentRequest(
-            idempotency_key=self.key,
-            model={"name": self.model},
-            dataset_path=DATASET if self.is_trained else PLAIN_DATASET,
-            specification=load_specification(SPECIFICATION).specification,
-            priority=f"PRIORITY_{self.priority}",
-            options={
-                "images_per_class": CRITIQUED_PER_CLASS,
-                "epochs": 1,
-                "seed": self.seed,
-                "criteria": LENIENT if self.is_published else STRICT,
-            },
+        return small_job(
+            self.key,
+            self.model,
+            CRITIQUED_PER_CLASS,
+            self.seed,
+            LENIENT if self.is_published else NEVER_PUBLISHED,
+            DATASET if self.is_trained else PLAIN_DATASET,
+            f"PRIORITY_{self.priority}",
         )
 
 
