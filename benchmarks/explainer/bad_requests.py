@@ -166,7 +166,7 @@ def _measure(layout: StackLayout, bundle: Path, count: int, seed: int) -> dict[s
 
 def find_explainer(layout: StackLayout) -> psutil.Process:
     """The explainer's process."""
-    return psutil.Process(json.loads((layout.state / "stack.json").read_text())["pids"]["explainer"])
+    return psutil.Process(layout.read_pids()["explainer"])
 
 
 def summarise(answers: Sequence[Answer]) -> dict[str, Any]:

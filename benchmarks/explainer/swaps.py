@@ -217,7 +217,7 @@ def _kill_triton(layout: StackLayout, asking: Asking) -> dict[str, Any]:
         try:
             time.sleep(CALM_S)
             killed_s = time.perf_counter()
-            process = psutil.Process(json.loads((layout.state / "stack.json").read_text())["pids"]["triton"])
+            process = psutil.Process(layout.read_pids()["triton"])
             process.send_signal(signal.SIGKILL)
             process.wait()
             live_s = _wait_live(layout.triton)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -75,8 +74,8 @@ class MemoryWatch:
     """Samples every process of a stack every `SAMPLE_S` while the block runs; Triton with the processes of its models."""
 
     def __init__(self, layout: StackLayout) -> None:
-        self._pids: dict[str, int] = json.loads((layout.state / "stack.json").read_text())["pids"]
-        self._state = layout.state
+        self._layout = layout
+        self._pids = layout.read_pids()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory")
         self._seconds: list[float] = []
@@ -99,7 +98,7 @@ class MemoryWatch:
 
     def summarise(self) -> dict[str, Any]:
         """Per process: MiB at the start, after the warm-up and at the end, the most, the slope, CPU seconds; and which were started again."""
-        now = json.loads((self._state / "stack.json").read_text())["pids"]
+        now = self._layout.read_pids()
         processes = {name: self._summarise_process(name, mib) for name, mib in self._mib.items()}
         return {
             "processes": processes,

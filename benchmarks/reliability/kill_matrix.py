@@ -233,7 +233,7 @@ class Stack:
         return struck_in
 
     def _find(self, target: Target) -> psutil.Process | None:
-        pids = json.loads((self._layout.state / "stack.json").read_text())["pids"]
+        pids = self._layout.read_pids()
         if target is not Target.CHILD:
             return _process(pids[target])
         return next((training for _, training in find_trainings([pids[Target.WORKER]])), None)

@@ -194,7 +194,7 @@ class Run:
         self._filed = filed
         self._record = JobRecord(FolderStore(Path(layout.store_root)))
         self._begun_at = datetime.now(UTC)
-        pids = json.loads((layout.state / "stack.json").read_text())["pids"]
+        pids = layout.read_pids()
         self._workers = {"trainer-worker": pids["trainer-worker"]}
         self._workers |= {worker.command.name: worker.process.pid for worker in workers}
         self._others = {name: pids[name] for name in ("trainer-api", "explainer", "lvlm", "redis")}

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -69,6 +70,15 @@ class StackLayout:
     @property
     def broker_url(self) -> str:
         return f"redis://{self.redis}/0"
+
+    @property
+    def status_file(self) -> Path:
+        """Where the supervisor tells how the stack stands."""
+        return self.state / "stack.json"
+
+    def read_pids(self) -> dict[str, int]:
+        """Pids by name of the processes that the supervisor started last."""
+        return json.loads(self.status_file.read_text())["pids"]
 
     def commands(self) -> list[Command]:
         """All processes, in the order in which they start."""

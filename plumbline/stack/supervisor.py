@@ -62,7 +62,7 @@ class Supervisor:
             log.error("%s", error)
             raise
         finally:
-            (self._layout.state / "stack.json").unlink(missing_ok=True)
+            self._layout.status_file.unlink(missing_ok=True)
             stop(self._children)
 
     def _wait_ready(self) -> None:
@@ -107,7 +107,7 @@ class Supervisor:
         }
         aside = self._layout.state / "stack.partial.json"
         aside.write_text(json.dumps(content, indent=1))
-        aside.replace(self._layout.state / "stack.json")
+        aside.replace(self._layout.status_file)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import shutil
 import time
 
@@ -255,8 +254,7 @@ def test_path_out_of_the_store_is_refused(served):
 
 
 def test_killed_triton_is_unavailable_at_once_and_comes_back_by_itself(served):
-    pids = json.loads((served.layout.state / "stack.json").read_text())["pids"]
-    psutil.Process(pids["triton"]).kill()
+    psutil.Process(served.layout.read_pids()["triton"]).kill()
     codes = set()
     end = time.monotonic() + 60
     while time.monotonic() < end:

@@ -40,7 +40,7 @@ def test_folder_whose_triton_died_is_explained_by_the_same_command_again_without
         first = threads.submit(explain, served, folder, out)
         while not written(out) and time.monotonic() < end:
             time.sleep(0.01)
-        psutil.Process(json.loads((served.layout.state / "stack.json").read_text())["pids"]["triton"]).kill()
+        psutil.Process(served.layout.read_pids()["triton"]).kill()
         assert first.result().exit_code == 1, first.result().output
     assert "same command goes on from there" in first.result().output
     kept = {name: (out / f"{name}.json").stat().st_mtime_ns for name in written(out)}

@@ -119,8 +119,7 @@ def test_a_killed_explainer_tells_after_its_restart_what_came_of_an_announcement
     # Where a publisher stands that is killed before the pointer moves, and a pointer that somebody moved without a word.
     added = repository.add_version(name, repository.bundle(name, 1), "cut off")
     announcing.announce(added, Publication("cut off"))
-    pids = json.loads((served.layout.state / "stack.json").read_text())["pids"]
-    psutil.Process(pids["explainer"]).kill()
+    psutil.Process(served.layout.read_pids()["explainer"]).kill()
     wait_for(lambda: events(client, name)[0] == ("PUBLICATION_UNDONE", 3, ""), RESTART_S)
     assert client.live_version(name).event.model.version == 2
     repository.set_champion(name, 3)
