@@ -38,6 +38,7 @@ from benchmarks.provenance import where
 from benchmarks.reliability.stage import NEVER_PUBLISHED, SPECIFICATION, make_model, serving, small_job
 from plumbline.client import Client, explained_images
 from plumbline.errors import PlumblineError
+from plumbline.names import short_name
 from plumbline.specification import load_specification
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.layout import StackLayout
@@ -207,7 +208,7 @@ def _run_job(client: Client, seed: int, key: str) -> JobEnd:
     started_s = time.perf_counter()
     request = small_job(key, MODEL, CRITIQUED_PER_CLASS, seed, NEVER_PUBLISHED)
     for alignment in client.watch(client.submit(request).job_id, JOB_S):
-        state = trainer_pb.JobState.Name(alignment.state).removeprefix("JOB_STATE_")
+        state = short_name(trainer_pb.JobState, alignment.state)
     return JobEnd(state, time.perf_counter() - started_s)
 
 
