@@ -31,6 +31,8 @@ STEADY_S, AFTERWARDS_S = 1.5, 0.5
 START_S, CALL_S = 120.0, 30.0
 PAUSE_S = 0.05
 TRIES = 20
+GONE = {"UNAVAILABLE", "CANCELLED"}
+"""What a call gets that finds nobody, and what gRPC says to one that crosses the server's goodbye on its way."""
 SETTINGS = {"explainer": "EXPLAINER", "lvlm": "LVLM", "trainer-api": "TRAINER"}
 
 Ask = Callable[[grpc.Channel], object]
@@ -96,14 +98,14 @@ def open_channel(target: str) -> grpc.Channel:
 
 
 def ask_on(target: str, ask: Ask, tries: int, is_over: threading.Event) -> list[Call]:
-    """Ask until it is over; UNAVAILABLE is asked again, `tries` times in all."""
+    """Ask until it is over; who finds the server gone asks again, `tries` times in all."""
     calls = []
     with open_channel(target) as channel:
         while not is_over.is_set():
             begun_s = time.monotonic()
             for _ in range(tries):
                 code = call(ask, channel)
-                if code != "UNAVAILABLE":
+                if code not in GONE:
                     break
                 time.sleep(PAUSE_S)
             calls.append(Call(begun_s, time.monotonic(), code))
@@ -139,6 +141,6 @@ def test_a_replica_told_to_end_answers_all_it_was_asked_and_who_asks_again_sees_
     assert ended_s - told_s < DRAIN_S
     assert {each.code for each in calls if each.begun_s < told_s} == {"OK"}
     assert [each for each in calls if each.begun_s < told_s < each.ended_s], "no call was in flight"
-    assert {each.code for each in calls if each.begun_s >= told_s} <= {"OK", "UNAVAILABLE"}
+    assert {each.code for each in calls if each.begun_s >= told_s} <= {"OK", *GONE}
     assert {each.code for each in again} == {"OK"}
     assert [each for each in again if each.begun_s > ended_s], "nobody asked afterwards"
