@@ -1,148 +1,136 @@
-"""Explain a folder of pictures into a folder of explanations; what is there already is not asked for again."""
+"""`plumbline explain`: pictures by themselves, shown in a table, or a folder of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import numpy as np
+import typer
 from rich.markup import escape
 from rich.table import Table
 
-from plumbline.cli.picture_files import PICTURE_SUFFIXES, find_pictures
-from plumbline.cli.session import console, errors
-from plumbline.client import Client, NamedImage, is_large_picture
+from plumbline.cli.explaining_folders import explain_folder
+from plumbline.cli.picture_files import Frame, name_pictures, read_mask
+from plumbline.cli.session import Model, Version, console, failures_told, only_model
+from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
-from plumbline.explained_folder import SUMMARY, ExplainedFolder, describe_settings
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
-from plumbline.pictures import picture_digest
+from plumbline.names import choices
 
-_REFUSALS = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
-"""What is wrong with a picture, not with the service."""
-
-
-def explain_folder(client: Client, folder: Path, out: Path, asked: pb.ExplainRequest, frame: int) -> None:
-    """Explain the pictures below `folder` as `asked`; leaves with status 1, after all that could be done, when some could not."""
-    names = _find_pictures(folder, out)
-    used = next(client.explain_batch(asked, [], 0, frame)).options
-    # What was found here must hold for what is asked next, whatever is the champion by then.
-    asked.model.CopyFrom(used.model)
-    explained = ExplainedFolder(out, describe_settings(asked, used))
-    failures: dict[str, str] = {}
-    digests = {name: picture_digest(data, frame) for name, data in _read(folder, names, failures)}
-    wanted = [name for name, digest in digests.items() if not explained.has(name, digest)]
-    large: list[str] = []
-    try:
-        answers = client.explain_batch(asked, _read_small(folder, wanted, failures, large), len(wanted), frame)
-        _keep_all(answers, explained, digests, failures, len(wanted))
-        for image in _read(folder, large, failures):
-            _keep_large(client, asked, image, frame, explained, digests, failures)
-    except PlumblineError as error:
-        raise PlumblineError(f"{error}; what was explained is kept, and the same command goes on from there") from error
-    summary = explained.summarise(digests)
-    _show(summary)
-    already = len(digests) - len(wanted)
-    console.print(f"{used.model.name} version {used.model.version}, {used.model.digest}", highlight=False)
-    console.print(
-        f"wrote {out / SUMMARY}; {already} of {len(names)} pictures were explained before",
-        highlight=False,
-        markup=False,
-    )
-    if failures:
-        for name, reason in sorted(failures.items()):
-            errors.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
-        raise PlumblineError(f"{len(failures)} of {len(names)} pictures are not explained")
+Method = choices("Method", pb.AttributionMethod)
+ImagesOrFolder = Annotated[
+    list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files, or one folder of them (with --out).", exists=True)
+]
+_MEASURES: dict[str, Callable[[pb.Explanation], str]] = {
+    "deletion, insertion": lambda explanation: (
+        f"{explanation.faithfulness.deletion_auc:.3f}, {explanation.faithfulness.insertion_auc:.3f}"
+    ),
+    "in the mask: evidence, rank, peak, area": lambda explanation: _tell_localization(explanation.localization),
+}
+"""Columns of what is measured when it is asked for."""
+_FAITHFULNESS, _LOCALIZATION = _MEASURES
 
 
-def _keep_all(
-    answers: Iterator[pb.ExplainBatchResponse],
-    explained: ExplainedFolder,
-    digests: dict[str, str],
-    failures: dict[str, str],
-    count: int,
+def explain(
+    context: typer.Context,
+    images: ImagesOrFolder,
+    model: Model = "",
+    version: Version = 0,
+    target: Annotated[str, typer.Option(help="Class to explain; default: the predicted one.")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder for PNGs of picture, map and segments; of a folder also JSONs, maps and a summary by class. What is there is not asked for again.",
+        ),
+    ] = None,
+    frame: Frame = 0,
+    method: Annotated[
+        Method | None, typer.Option(help="How the evidence is attributed; default: DeepLIFT SHAP.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="Class that the explained one is held against.")] = "",
+    faithfulness: Annotated[
+        bool, typer.Option("--faithfulness", help="Measure the maps: areas of deletion (small is good) and insertion.")
+    ] = False,
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Measure how much of the map lies where this picture is not black; once for each of IMAGES, in their order.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write explanations as they come, note why others did not."""
-    version = next(answers).options.model.version
-    with console.status(f"explaining {count} pictures") as status:
-        for answer in answers:
-            outcome = answer.picture
-            status.update(f"explained {outcome.index + 1} of {count} pictures")
-            if outcome.WhichOneof("result") == "error":
-                failures[outcome.image_id] = outcome.error.message
-            else:
-                digests[outcome.image_id] = outcome.image_digest  # the file may have changed since it was looked at
-                explained.keep(outcome.image_id, version, outcome.explanation)
-
-
-def _keep_large(
-    client: Client,
-    asked: pb.ExplainRequest,
-    image: NamedImage,
-    frame: int,
-    explained: ExplainedFolder,
-    digests: dict[str, str],
-    failures: dict[str, str],
-) -> None:
-    """Send a picture by itself, in pieces; one that is refused is noted, as one of a batch would be."""
-    name, _ = image
-    with console.status(f"explaining {escape(name)}"):
-        try:
-            reply = client.explain_upload(asked, image, frame)
-        except PlumblineError as error:
-            if error.code not in _REFUSALS or error.wait_s:
-                raise
-            failures[name] = str(error)
+    """Classify pictures and show where the evidence lies."""
+    with failures_told(), context.obj.client() as client:
+        asked = pb.ExplainRequest(
+            model=vision_pb2.ModelVersion(name=model or only_model(client), version=version),
+            target_label=target,
+            method=f"ATTRIBUTION_METHOD_{method.name if method else 'UNSPECIFIED'}",
+            with_overlay=out is not None,
+            contrast_label=against,
+            with_faithfulness=faithfulness,
+        )
+        if any(path.is_dir() for path in images):
+            if len(images) != 1 or out is None or mask:
+                raise PlumblineError("a folder of pictures is explained alone, needs --out and takes no --mask")
+            explain_folder(client, images[0], out, asked, frame)
             return
-        (explanation,) = reply.explanations
-        digests[name] = explanation.image_digest
-        explained.keep(name, reply.model.version, explanation)
-
-
-def _find_pictures(folder: Path, out: Path) -> list[str]:
-    """Paths below `folder` of its pictures, sorted; what we wrote, should it lie in there, is none of them."""
-    if folder.resolve().is_relative_to(out.resolve()):
-        raise PlumblineError(
-            f"--out: {out} holds the pictures; expected another folder, for what is written are pictures too"
+        named = name_pictures(images)
+        masks = _name_masks([name for name, _ in named], mask) if mask else None
+        answered, explanations = client.explain(
+            asked.model.name,
+            named,
+            version,
+            target,
+            pb.AttributionMethod.Name(asked.method),
+            asked.with_overlay,
+            frame,
+            against,
+            faithfulness,
+            masks,
         )
-    found = sorted(
-        path.relative_to(folder).as_posix()
-        for path in find_pictures(folder)
-        if not path.resolve().is_relative_to(out.resolve())
-    )
-    if not found:
-        raise PlumblineError(f"no pictures in {folder}; expected files {', '.join(PICTURE_SUFFIXES)}")
-    return found
+        measured = [_FAITHFULNESS] if faithfulness else []
+        measured += [_LOCALIZATION] if masks else []
+        console.print(_draw_table(explanations, measured))
+        console.print(f"{answered.name} version {answered.version}, {answered.digest}", highlight=False)
+        if out is not None:
+            _keep_overlays(explanations, out)
 
 
-def _read(folder: Path, names: Sequence[str], failures: dict[str, str]) -> Iterator[NamedImage]:
-    """Pictures one after the other; those that can't be read go to `failures`."""
-    for name in names:
-        try:
-            yield name, (folder / name).read_bytes()
-        except OSError as error:
-            failures[name] = str(error)
+def _name_masks(names: Sequence[str], paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    if len(paths) != len(names):
+        raise PlumblineError(f"--mask: expected one for each of {len(names)} pictures, got {len(paths)}")
+    return {name: read_mask(path) for name, path in zip(names, paths, strict=True)}
 
 
-def _read_small(folder: Path, names: Sequence[str], failures: dict[str, str], large: list[str]) -> Iterator[NamedImage]:
-    """As `_read`, without those that are sent in pieces, which go to `large`."""
-    for name, data in _read(folder, names, failures):
-        if is_large_picture(data):
-            large.append(name)
-        else:
-            yield name, data
-
-
-def _show(summary: Mapping[str, Any]) -> None:
-    table = Table(
-        "says", "pictures", "mean probability", "mean share of the first segment", "without positive evidence"
-    )
-    for label, found in summary["classes"].items():
-        share = found["mean_share_of_first_segment"]
+def _draw_table(explanations: Sequence[pb.Explanation], measured: Sequence[str]) -> Table:
+    table = Table("picture", "says", "probability", "explained", "segments (share of the positive evidence)", *measured)
+    for explanation in explanations:
+        prediction = explanation.prediction
+        said = ", ".join(prediction.predicted_labels) or "none"
+        explained = " against ".join(filter(None, (explanation.target_label, explanation.contrast_label)))
+        shares = ", ".join(f"{segment.index}: {segment.share:.2f}" for segment in explanation.segments)
         table.add_row(
-            escape(label),
-            str(found["picture_count"]),
-            f"{found['mean_probability']:.3f}",
-            "none" if share is None else f"{share:.2f}",
-            str(found["without_positive_evidence"]),
+            escape(explanation.image_id),
+            escape(said),
+            f"{max(prediction.probabilities):.3f}",
+            escape(explained),
+            shares or "none",
+            *(_MEASURES[name](explanation) for name in measured),
         )
-    console.print(table)
+    return table
+
+
+def _tell_localization(found: pb.Localization) -> str:
+    peak = "inside" if found.pointing_hit else "outside"
+    return f"{found.relevance_mass:.3f}, {found.relevance_rank:.3f}, {peak}, {found.area:.3f}"
+
+
+def _keep_overlays(explanations: Sequence[pb.Explanation], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for explanation in explanations:
+        name = explanation.image_id.replace("/", "_")
+        (out / f"{name}.explained.png").write_bytes(explanation.overlay_png)

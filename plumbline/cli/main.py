@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from plumbline.certificates import CertificateFiles
 from plumbline.cli.aligning import align, jobs
 from plumbline.cli.auditing import audit_app
-from plumbline.cli.explaining import explain_folder
+from plumbline.cli.explaining import explain
 from plumbline.cli.grounding import AsJson, Out, Phrases, ground
+from plumbline.cli.picture_files import Frame, Images, name_pictures
 from plumbline.cli.pushing import critiques_app
 from plumbline.cli.reviewing import review
 from plumbline.cli.serving import models_app
 from plumbline.cli.session import Model, Session, Version, console, failures_told, only_model
 from plumbline.cli.specifying import specification_app
-from plumbline.client import Client, NamedImage, explained_images
-from plumbline.common.v1 import vision_pb2
+from plumbline.client import Client, explained_images
 from plumbline.errors import PlumblineError
-from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
-from plumbline.names import choices
 from plumbline.report import collect, render
 from plumbline.stack.control import start_stack, stop_stack
 from plumbline.stack.layout import StackLayout
@@ -41,14 +35,6 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(critiques_app, name="critiques")
 app.add_typer(specification_app, name="specification")
 app.command()(review)
-
-
-Method = choices("Method", explainer_pb.AttributionMethod)
-Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files.", exists=True, dir_okay=False)]
-ImagesOrFolder = Annotated[
-    list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files, or one folder of them (with --out).", exists=True)
-]
-Frame = Annotated[int, typer.Option(min=0, help="Frame of DICOM files that hold several, from 1; 0: the only one.")]
 
 
 @app.callback()
@@ -87,86 +73,14 @@ def down(context: typer.Context) -> None:
 
 app.command()(align)
 app.command()(jobs)
-
-
-@app.command()
-def explain(
-    context: typer.Context,
-    images: ImagesOrFolder,
-    model: Model = "",
-    version: Version = 0,
-    target: Annotated[str, typer.Option(help="Class to explain; default: the predicted one.")] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            help="Folder for PNGs of picture, map and segments; of a folder also JSONs, maps and a summary by class. What is there is not asked for again.",
-        ),
-    ] = None,
-    frame: Frame = 0,
-    method: Annotated[
-        Method | None, typer.Option(help="How the evidence is attributed; default: DeepLIFT SHAP.")
-    ] = None,
-    against: Annotated[str, typer.Option(help="Class that the explained one is held against.")] = "",
-    faithfulness: Annotated[
-        bool, typer.Option("--faithfulness", help="Measure the maps: areas of deletion (small is good) and insertion.")
-    ] = False,
-) -> None:
-    """Classify pictures and show where the evidence lies."""
-    with failures_told(), context.obj.client() as client:
-        name = model or only_model(client)
-        attribution = f"ATTRIBUTION_METHOD_{method.name if method else 'UNSPECIFIED'}"
-        if any(path.is_dir() for path in images):
-            if len(images) != 1 or out is None:
-                raise PlumblineError("a folder of pictures is explained alone, and needs --out")
-            asked = explainer_pb.ExplainRequest(
-                model=vision_pb2.ModelVersion(name=name, version=version),
-                target_label=target,
-                method=attribution,
-                with_overlay=True,
-                contrast_label=against,
-                with_faithfulness=faithfulness,
-            )
-            explain_folder(client, images[0], out, asked, frame)
-            return
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-        answered, explanations = client.explain(
-            name,
-            _named(images),
-            version,
-            target,
-            attribution,
-            with_overlay=out is not None,
-            frame=frame,
-            contrast_label=against,
-            with_faithfulness=faithfulness,
-        )
-        measured = ["deletion, insertion"] if faithfulness else []
-        table = Table(
-            "picture", "says", "probability", "explained", "segments (share of the positive evidence)", *measured
-        )
-        for explanation in explanations:
-            prediction = explanation.prediction
-            shares = ", ".join(f"{segment.index}: {segment.share:.2f}" for segment in explanation.segments)
-            said = ", ".join(prediction.predicted_labels) or "none"
-            row = [explanation.image_id, said, f"{max(prediction.probabilities):.3f}"]
-            explained = " against ".join(filter(None, (explanation.target_label, explanation.contrast_label)))
-            areas = explanation.faithfulness
-            measures = [f"{areas.deletion_auc:.3f}, {areas.insertion_auc:.3f}"] if faithfulness else []
-            table.add_row(*map(escape, row), escape(explained), shares or "none", *measures)
-            if out is not None:
-                name = explanation.image_id.replace("/", "_")
-                (out / f"{name}.explained.png").write_bytes(explanation.overlay_png)
-        console.print(table)
-        console.print(f"{answered.name} version {answered.version}, {answered.digest}", highlight=False)
+app.command()(explain)
 
 
 @app.command()
 def describe(context: typer.Context, images: Images, model: Model = "", version: Version = 0, frame: Frame = 0) -> None:
     """Say in words what the model's decisions about pictures rest on."""
     with failures_told(), context.obj.client() as client:
-        named = _named(images)
+        named = name_pictures(images)
         answered, explanations = client.explain(model or only_model(client), named, version, frame=frame)
         explained = explained_images(named, explanations, frame)
         if not explained:
@@ -191,7 +105,7 @@ def ground_phrases(
     frame: Frame = 0,
 ) -> None:
     """Look for phrases in pictures: boxes and pixels."""
-    ground(context, _named(images), phrase, out, is_json, frame)
+    ground(context, name_pictures(images), phrase, out, is_json, frame)
 
 
 @app.command()
@@ -207,12 +121,6 @@ def report(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
         console.print(f"wrote {out}", highlight=False)
-
-
-def _named(paths: Sequence[Path]) -> list[NamedImage]:
-    """Each picture with its file's name, or with the whole path where two files share the name."""
-    names = Counter(path.name for path in set(paths))
-    return [(path.name if names[path.name] == 1 else str(path), path.read_bytes()) for path in dict.fromkeys(paths)]
 
 
 def _evidence(claim: lvlm_pb.Claim) -> str:

@@ -1,10 +1,23 @@
-"""Pictures in a folder."""
+"""Pictures in files, as commands take them."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from plumbline.client import NamedImage
+from plumbline.errors import PlumblineError
+from plumbline.pictures import PictureError, PictureLimits, decode_picture
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm")
+
+Images = Annotated[list[Path], typer.Argument(help="PNG, JPEG, WebP or DICOM files.", exists=True, dir_okay=False)]
+Frame = Annotated[int, typer.Option(min=0, help="Frame of DICOM files that hold several, from 1; 0: the only one.")]
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -14,3 +27,27 @@ def find_pictures(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
+
+
+def name_pictures(paths: Sequence[Path]) -> list[NamedImage]:
+    """Each picture with its file's name, or with the whole path where two files share the name."""
+    names = Counter(path.name for path in set(paths))
+    return [(path.name if names[path.name] == 1 else str(path), path.read_bytes()) for path in dict.fromkeys(paths)]
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """The boolean (height, width) mask of a picture's pixels that are not black.
+
+    Raises
+    ------
+    PlumblineError
+        When it is no picture, or all of it is black.
+    """
+    try:
+        picture = decode_picture(path.read_bytes(), PictureLimits())
+    except PictureError as error:
+        raise PlumblineError(f"--mask: {path}: {error}") from error
+    mask = picture.reshape(*picture.shape[:2], -1).any(axis=2)
+    if not mask.any():
+        raise PlumblineError(f"--mask: {path} is black all over; expected what is inside to be white")
+    return mask

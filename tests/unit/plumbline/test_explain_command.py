@@ -11,6 +11,7 @@ from click.testing import Result
 
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
+from plumbline.masks import decode_rle
 from tests.conftest import png
 from tests.support.commands import run_command, serve
 
@@ -34,6 +35,9 @@ class Explainer(rpc.ExplainerServiceServicer):
                     contrast_label=request.contrast_label,
                     faithfulness={"deletion_auc": 0.125, "insertion_auc": 0.875, "steps": 20}
                     if request.with_faithfulness
+                    else None,
+                    localization={"relevance_mass": 0.75, "relevance_rank": 0.5, "pointing_hit": True, "area": 0.25}
+                    if request.masks
                     else None,
                 )
                 for image in request.images
@@ -78,3 +82,36 @@ def test_nothing_is_asked_for_that_was_not_said(explainer, tmp_path):
 def test_method_that_there_is_none_of_is_refused_before_anything_is_asked(explainer, tmp_path):
     assert explain(explainer, tmp_path, "--method", "tea-leaves").exit_code == 2
     assert explainer.asked == []
+
+
+def test_maps_are_held_against_the_masks_of_their_pictures(explainer, tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:2] = 1
+    (tmp_path / "mask.png").write_bytes(png(mask))
+    told = explain(explainer, tmp_path, "--mask", str(tmp_path / "mask.png"))
+    assert told.exit_code == 0, told.output
+    (sent,) = explainer.asked[0].masks
+    assert (decode_rle(sent.counts, 8, 8) == (mask > 0)).all()
+    assert "0.750, 0.500, inside, 0.250" in told.output
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (png(np.zeros((8, 8), np.uint8)), "is black all over; expected what is inside to be white"),
+        (b"no picture", "expected a PNG, JPEG, WebP or DICOM file"),
+    ],
+)
+def test_a_mask_of_nothing_is_refused_before_anything_is_asked(explainer, tmp_path, mask, expected):
+    (tmp_path / "mask.png").write_bytes(mask)
+    told = explain(explainer, tmp_path, "--mask", str(tmp_path / "mask.png"))
+    assert told.exit_code == 1
+    assert expected in told.output.replace("\n", " ")
+    assert explainer.asked == []
+
+
+def test_masks_are_as_many_as_pictures(explainer, tmp_path):
+    (tmp_path / "mask.png").write_bytes(png(np.ones((8, 8), np.uint8)))
+    told = explain(explainer, tmp_path, *["--mask", str(tmp_path / "mask.png")] * 2)
+    assert told.exit_code == 1
+    assert "--mask: expected one for each of 1 pictures, got 2" in told.output.replace("\n", " ")
