@@ -13,6 +13,7 @@ from plumbline.explainer.v1 import explainer_service_pb2_grpc as rpc
 from services.common.runtime.audit_log import AuditLog
 from services.common.runtime.metrics import serve_metrics
 from services.common.runtime.open_store import open_store
+from services.common.runtime.readiness import Readiness
 from services.common.runtime.server import serve
 from services.common.runtime.traces import export_traces
 from services.common.vision.preprocessing import ImageLimits
@@ -27,11 +28,12 @@ from services.explainer.handlers.explaining_batches import ExplainingBatches
 from services.explainer.handlers.explaining_uploads import ExplainingUploads
 from services.explainer.handlers.importing import Importing
 from services.explainer.handlers.publishing import Publishing
-from services.explainer.handlers.reconciling import keep_reconciled
+from services.explainer.handlers.reconciling import Reconciling
 from services.explainer.handlers.rolling_back import RollingBack
 from services.explainer.handlers.segmenting import Segmenting
 from services.explainer.handlers.setting_shadow import SettingShadow
 from services.explainer.handlers.shadowing import Shadowing, ShadowOptions
+from services.explainer.handlers.versions import LiveVersions
 from services.explainer.servicer import SERVICE, ExplainerServicer
 from services.explainer.settings import ExplainerSettings
 
@@ -45,13 +47,16 @@ async def run(settings: ExplainerSettings) -> None:
     repository = FolderRepository(settings.model_repository)
     store = open_store(settings.store_root)
     announcing = Announcing(AuditLog(store), repository)
-    publishing = Publishing(classifier, repository, store, announcing, settings.publish_timeout_s)
+    versions = LiveVersions(repository)
+    publishing = Publishing(classifier, repository, store, announcing, versions, settings.publish_timeout_s)
+    readiness = Readiness(is_ready=False)
+    reconciling = Reconciling(classifier, repository, versions, readiness)
     options = ShadowOptions(settings.shadow_share, settings.shadow_max_pixels, settings.shadow_timeout_s)
     shadowing = Shadowing(classifier, repository, options)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels)
     segmenting = Segmenting()
     metrics.SEGMENTATION_WAITING.set_function(lambda: segmenting.waiting_count)
-    explaining = Explaining(classifier, repository, shadowing, segmenting)
+    explaining = Explaining(classifier, versions, shadowing, segmenting)
     servicer = ExplainerServicer(
         explaining,
         ExplainingBatches(explaining, limits, settings.call_timeout_s),
@@ -72,14 +77,14 @@ async def run(settings: ExplainerSettings) -> None:
         rpc.add_ExplainerServiceServicer_to_server(servicer, server)
 
     keepers = [
-        asyncio.create_task(keep_reconciled(classifier, repository, settings.reconcile_interval_s)),
+        asyncio.create_task(reconciling.keep(settings.reconcile_interval_s)),
         asyncio.create_task(keep_settled(announcing, repository, settings.reconcile_interval_s)),
         asyncio.create_task(shadowing.keep_comparing()),
     ]
     try:
         with export_traces("explainer", settings.otlp_endpoint):
             async with serve_metrics(settings.metrics_listen, {"models": ModelGauges(classifier, repository).look}):
-                await serve(settings, [SERVICE], register)
+                await serve(settings, [SERVICE], register, readiness)
     finally:
         try:
             for keeper in keepers:

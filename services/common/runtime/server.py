@@ -15,6 +15,7 @@ from services.common.runtime.arrivals import Arrivals
 from services.common.runtime.grpc_status import ErrorInterceptor
 from services.common.runtime.metrics import CallMetrics
 from services.common.runtime.rates import rate_interceptors
+from services.common.runtime.readiness import Readiness
 from services.common.runtime.roles import role_interceptors
 from services.common.runtime.settings import ServiceSettings
 from services.common.runtime.tls import add_port
@@ -54,10 +55,11 @@ async def serve(
     settings: ServiceSettings,
     services: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
+    readiness: Readiness | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish the calls in flight within `settings.drain_s`.
 
-    `services` are full service names, for health and reflection; `register` adds the servicers.
+    `services` are full service names, for health and reflection; `register` adds the servicers. Without a `readiness` the services are ready when they listen.
     """
     arrivals = Arrivals()
     server, health_servicer = build_server(settings, services, [arrivals])
@@ -65,8 +67,8 @@ async def serve(
     if not add_port(server, settings):
         raise OSError(f"listen: cannot bind {settings.listen}")
     await server.start()
-    for name in ("", *services):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    await (readiness or Readiness(is_ready=True)).attach(health_servicer, services)
     log.info("serving", extra={"listen": settings.listen})
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

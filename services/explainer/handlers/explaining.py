@@ -20,8 +20,8 @@ from services.explainer.domain.segmentation.segments import SegmentationOptions
 from services.explainer.handlers.budget import Budget
 from services.explainer.handlers.segmenting import Segmenting, size_of_share
 from services.explainer.handlers.shadowing import Shadowing
-from services.explainer.handlers.versions import find_version
-from services.explainer.ports import Classifier, Inference, ModelRepository, Question, ServedVersion
+from services.explainer.handlers.versions import LiveVersions
+from services.explainer.ports import Classifier, Inference, Question, ServedVersion
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Explaining:
     def __init__(
         self,
         classifier: Classifier,
-        repository: ModelRepository,
+        versions: LiveVersions,
         shadowing: Shadowing,
         segmenting: Segmenting | None = None,
     ) -> None:
         self._classifier = classifier
-        self._repository = repository
+        self._versions = versions
         self._shadowing = shadowing
         self._segmenting = segmenting or Segmenting()
 
@@ -92,7 +92,7 @@ class Explaining:
         DeadlineExceeded
             When `budget` was spent before the answer.
         """
-        served = find_version(self._repository, name, version, digest)
+        served = self._versions.find(name, version, digest)
         pixel_values = await asyncio.to_thread(_preprocess, served, pictures, budget)
         answers = await self._classifier.infer(served, pixel_values, budget.remaining_s("pictures preprocessed"))
         predictions = _read_logits(served, answers.logits)
@@ -137,7 +137,7 @@ class Explaining:
         InvalidInput
             At `target_label` or `contrast_label`, when the model has no such class or both are the same.
         """
-        served = find_version(self._repository, name, version, digest)
+        served = self._versions.find(name, version, digest)
         _ask(options, served.labels)
         return served
 

@@ -27,6 +27,7 @@ from services.common.runtime.errors import (
 from services.common.vision.golden import GOLDEN, GoldenRequest, read_golden, relative_difference, tell_difference
 from services.common.vision.model_bundle import ModelBundle, load_bundle
 from services.explainer.handlers.announcing import Announcing
+from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import Classifier, ModelRepository, Publication, ServedVersion
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class _Expected:
 
 
 class Publishing:
-    """The one publisher into the inference server."""
+    """The one publisher into this replica's inference server; the other replicas' load what is published by themselves."""
 
     def __init__(
         self,
@@ -58,12 +59,14 @@ class Publishing:
         repository: ModelRepository,
         store: ArtifactStore,
         announcing: Announcing,
+        versions: LiveVersions,
         ready_timeout_s: float,
     ) -> None:
         self._classifier = classifier
         self._repository = repository
         self._store = store
         self._announcing = announcing
+        self._versions = versions
         self._ready_timeout_s = ready_timeout_s
         self._running: set[asyncio.Task[ServedVersion]] = set()
 
@@ -184,6 +187,7 @@ class Publishing:
             else:
                 await run_in_thread(self._announcing.announce, added, publication)
                 self._repository.set_champion(name, added.version)
+                self._versions.see_champion(name, added.version)
         except BaseException:
             await self._remove_unpublished(name)
             raise

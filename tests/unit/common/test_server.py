@@ -17,11 +17,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pydantic_settings import SettingsConfigDict
 
 from plumbline.lvlm.v1 import lvlm_service_pb2, lvlm_service_pb2_grpc
+from services.common.runtime.readiness import Readiness
 from services.common.runtime.server import build_server, serve
 from services.common.runtime.settings import ServiceSettings
 
 LVLM = lvlm_service_pb2.DESCRIPTOR.services_by_name["LvlmService"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 DEADLINE_S = 10.0
 CALLERS = 32
 
@@ -43,6 +45,13 @@ class Waiting(lvlm_service_pb2_grpc.LvlmServiceServicer):
         return lvlm_service_pb2.TranslateSpecificationResponse()
 
 
+async def ask_health(channel: grpc.aio.Channel, name: str, wait_for_ready: bool = False) -> int:
+    """What health says of a service by its full name, and of the process by none."""
+    request = health_pb2.HealthCheckRequest(service=name)
+    stub = health_pb2_grpc.HealthStub(channel)
+    return (await stub.Check(request, wait_for_ready=wait_for_ready, timeout=DEADLINE_S)).status
+
+
 def free_address() -> str:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -51,14 +60,12 @@ def free_address() -> str:
 
 @asynccontextmanager
 async def serving(
-    settings: ServiceSettings, register: Callable
+    settings: ServiceSettings, register: Callable, readiness: Readiness | None = None
 ) -> AsyncIterator[tuple[asyncio.Task, grpc.aio.Channel]]:
-    """`serve` as a task, and a channel to it once it is healthy."""
-    task = asyncio.create_task(serve(settings, [LVLM], register))
+    """`serve` as a task, and a channel to it once it lives."""
+    task = asyncio.create_task(serve(settings, [LVLM], register, readiness))
     async with grpc.aio.insecure_channel(settings.listen) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest(service=LVLM)
-        while (await stub.Check(request, wait_for_ready=True, timeout=DEADLINE_S)).status != SERVING:
+        while await ask_health(channel, "", wait_for_ready=True) != SERVING:
             await asyncio.sleep(0.01)
         try:
             yield task, channel
@@ -82,12 +89,42 @@ def register_waiting(servicer: Waiting) -> Callable:
 
 async def test_server_and_each_service_are_healthy_and_no_other_is_known(settings):
     async with serving(settings, register_waiting(Waiting())) as (_, channel):
-        stub = health_pb2_grpc.HealthStub(channel)
-        for name in ("", LVLM):
-            assert (await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=DEADLINE_S)).status == SERVING
+        assert [await ask_health(channel, name) for name in ("", LVLM)] == [SERVING, SERVING]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Check(health_pb2.HealthCheckRequest(service="unknown"), timeout=DEADLINE_S)
+            await ask_health(channel, "unknown")
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_service_that_cannot_work_yet_says_so_while_its_process_is_healthy(settings):
+    readiness = Readiness(is_ready=False)
+    async with serving(settings, register_waiting(Waiting()), readiness) as (_, channel):
+        assert [await ask_health(channel, name) for name in ("", LVLM)] == [SERVING, NOT_SERVING]
+        await readiness.tell(True)
+        assert await ask_health(channel, LVLM) == SERVING
+        await readiness.tell(False)
+        assert [await ask_health(channel, name) for name in ("", LVLM)] == [SERVING, NOT_SERVING]
+
+
+async def test_what_is_told_while_a_server_ends_changes_nothing(settings):
+    readiness, servicer = Readiness(is_ready=True), Waiting()
+    async with serving(settings, register_waiting(servicer), readiness) as (task, channel):
+        call = lvlm_service_pb2_grpc.LvlmServiceStub(channel).TranslateSpecification(
+            lvlm_service_pb2.TranslateSpecificationRequest(), timeout=DEADLINE_S
+        )
+        await asyncio.wait_for(servicer.entered.wait(), DEADLINE_S)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service=LVLM), timeout=DEADLINE_S
+        )
+        assert (await watch.read()).status == SERVING
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await watch.read()).status == NOT_SERVING
+        for is_ready in (False, True):
+            await readiness.tell(is_ready)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(watch.read(), 0.2)
+        servicer.let.set()
+        await call
+        await asyncio.wait_for(task, DEADLINE_S)
 
 
 async def test_reflection_lists_the_services(settings):

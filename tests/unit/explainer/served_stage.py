@@ -75,7 +75,7 @@ async def serve_stage(
         max_message_bytes=max_message_bytes,
     )
     classifier = MapClassifier(stage)
-    explaining = Explaining(classifier, stage.repository, stage.shadowing)
+    explaining = Explaining(classifier, stage.versions, stage.shadowing)
     servicer = CountingServicer(
         explaining,
         ExplainingBatches(explaining, limits, settings.call_timeout_s),

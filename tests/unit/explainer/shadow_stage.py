@@ -18,6 +18,7 @@ from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.rolling_back import RollingBack
 from services.explainer.handlers.setting_shadow import SettingShadow
 from services.explainer.handlers.shadowing import Shadowing, ShadowOptions
+from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import Inference, ServedVersion
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
@@ -51,14 +52,15 @@ class ShadowStage:
         self.repository = FolderRepository(root / "models")
         self.classifier = MeddledClassifier()
         announcing = Announcing(self.audit_log, self.repository)
-        self.publishing = Publishing(self.classifier, self.repository, store, announcing, 5)
+        self.versions = LiveVersions(self.repository)
+        self.publishing = Publishing(self.classifier, self.repository, store, announcing, self.versions, 5)
         self.rolling_back = RollingBack(self.repository, self.publishing)
         self.setting = SettingShadow(self.classifier, self.repository, announcing, 5)
         self.draws: list[float] = []
         self.shadowing = Shadowing(
             self.classifier, self.repository, ShadowOptions(share, max_pixels, timeout_s), self._draw
         )
-        self.explaining = Explaining(self.classifier, self.repository, self.shadowing)
+        self.explaining = Explaining(self.classifier, self.versions, self.shadowing)
 
     async def publish(self, bundle: str, expected: int, as_shadow: bool = False, key: str = "") -> ServedVersion:
         return await self.publishing.publish("net", bundle, expected, key or f"key-{bundle}", "anna", as_shadow)

@@ -10,7 +10,7 @@ import pytest
 
 from services.common.runtime.errors import InvalidInput, NotFound
 from services.explainer.adapters.folder_repository import FolderRepository
-from services.explainer.handlers.versions import find_version
+from services.explainer.handlers.versions import LiveVersions
 from tests.unit.explainer.made_up import write_bundle
 
 
@@ -50,9 +50,9 @@ def test_version_that_cannot_be_read_does_not_take_the_others_along(repository, 
     (tmp_path / "models" / "net" / "2" / file).write_text("{")
     repository.add_version("net", bundle, "three")
     assert [version.version for version in repository.versions("net")] == [1, 3]
-    assert find_version(repository, "net", 3).publication_key == "three"
+    assert LiveVersions(repository).find("net", 3).publication_key == "three"
     with pytest.raises(NotFound, match=r"model\.version"):
-        find_version(repository, "net", 2)
+        LiveVersions(repository).find("net", 2)
 
 
 def test_no_number_is_used_twice(repository, bundle):

@@ -7,10 +7,13 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from grpc_health.v1 import health, health_pb2
 
-from services.common.runtime.errors import WrongState
+from services.common.runtime.errors import Unavailable, WrongState
+from services.common.runtime.readiness import Readiness
 from services.explainer.adapters.folder_repository import FolderRepository
-from services.explainer.handlers.reconciling import keep_reconciled, reconcile
+from services.explainer.handlers.reconciling import Reconciling
+from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import ShadowPointer
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
@@ -27,8 +30,38 @@ def repository(tmp_path: Path) -> FolderRepository:
 
 
 @pytest.fixture
-def classifier(tmp_path: Path) -> InProcessClassifier:
+def classifier() -> InProcessClassifier:
     return InProcessClassifier()
+
+
+@pytest.fixture
+def versions(repository: FolderRepository) -> LiveVersions:
+    return LiveVersions(repository)
+
+
+@pytest.fixture
+def readiness() -> Readiness:
+    return Readiness(is_ready=False)
+
+
+@pytest.fixture
+def reconciling(
+    classifier: InProcessClassifier, repository: FolderRepository, versions: LiveVersions, readiness: Readiness
+) -> Reconciling:
+    return Reconciling(classifier, repository, versions, readiness)
+
+
+@pytest.fixture
+async def told(readiness: Readiness) -> list[bool]:
+    """What health says of the service, each time that it is said."""
+
+    class Servicer(health.aio.HealthServicer):
+        async def set(self, service: str, status: int) -> None:
+            said.append(status == health_pb2.HealthCheckResponse.SERVING)
+
+    said: list[bool] = []
+    await readiness.attach(Servicer(), ["service"])
+    return said
 
 
 def fail_on(name: str, error: Exception):
@@ -39,69 +72,144 @@ def fail_on(name: str, error: Exception):
     return on_load
 
 
-async def names_loaded(classifier: InProcessClassifier, repository: FolderRepository) -> list[str]:
-    return [served.name for served in await reconcile(classifier, repository)]
+async def names_loaded(reconciling: Reconciling) -> list[str]:
+    return [served.name for served in await reconciling.reconcile()]
 
 
-async def test_fresh_server_gets_every_published_model_once(repository, classifier):
-    assert await names_loaded(classifier, repository) == ["one", "two"]
-    assert await reconcile(classifier, repository) == []
+async def test_fresh_server_gets_every_published_model_once(reconciling):
+    assert await names_loaded(reconciling) == ["one", "two"]
+    assert await reconciling.reconcile() == []
 
 
-async def test_model_without_a_champion_is_left_alone(repository, classifier, tmp_path):
+async def test_model_without_a_champion_is_left_alone(reconciling, repository, tmp_path):
     repository.add_version("unfinished", tmp_path / "bundle", "key")
-    assert await names_loaded(classifier, repository) == ["one", "two"]
+    assert await names_loaded(reconciling) == ["one", "two"]
 
 
-async def test_version_that_is_being_published_is_its_publishers_to_load(repository, classifier, tmp_path):
-    await reconcile(classifier, repository)
+async def test_version_that_is_being_published_is_its_publishers_to_load(reconciling, repository, tmp_path):
+    await reconciling.reconcile()
     repository.add_version("one", tmp_path / "bundle", "next")
-    assert await reconcile(classifier, repository) == []
+    assert await reconciling.reconcile() == []
 
 
-async def test_shadow_above_the_champion_is_loaded_too(repository, classifier, tmp_path):
-    await reconcile(classifier, repository)
+async def test_shadow_above_the_champion_is_loaded_too(reconciling, repository, classifier, tmp_path):
+    await reconciling.reconcile()
     shadow = repository.add_version("one", tmp_path / "bundle", "next", as_shadow=True).version
     repository.set_shadow("one", ShadowPointer().moved_to_new(shadow))
-    assert await names_loaded(classifier, repository) == ["one"]
+    assert await names_loaded(reconciling) == ["one"]
     assert await classifier.is_ready("one", shadow)
 
 
-async def test_fresh_server_gets_champions_first_then_shadows_then_the_newest(repository, classifier, tmp_path):
+async def test_fresh_server_gets_champions_first_then_shadows_then_the_newest(reconciling, repository, tmp_path):
     for number in (2, 3, 4, 5):
         repository.add_version("one", tmp_path / "bundle", f"key-{number}")
     repository.set_champion("one", 4)
     repository.set_shadow("one", ShadowPointer().moved_to(2))
-    loaded = [(served.name, served.version) for served in await reconcile(classifier, repository)]
+    loaded = [(served.name, served.version) for served in await reconciling.reconcile()]
     assert loaded == [("one", 4), ("two", 1), ("one", 2), ("one", 3), ("one", 1)]
 
 
-async def test_old_version_that_fails_does_not_keep_its_model_from_being_served(repository, classifier, tmp_path):
+async def test_old_version_that_fails_does_not_keep_its_model_from_being_served(
+    reconciling, repository, classifier, tmp_path
+):
     repository.set_champion("one", repository.add_version("one", tmp_path / "bundle", "next").version)
     (tmp_path / "models" / "one" / "1" / "bundle" / "model.safetensors").write_bytes(b"")
-    await reconcile(classifier, repository)
+    await reconciling.reconcile()
     assert [await classifier.is_ready("one", number) for number in (1, 2)] == [False, True]
 
 
 @pytest.mark.parametrize("error", [WrongState("broken"), RuntimeError("a bug")], ids=["refused", "bug"])
-async def test_model_that_fails_does_not_keep_the_others_from_being_served(repository, classifier, error):
+async def test_model_that_fails_does_not_keep_the_others_from_being_served(reconciling, classifier, error):
     classifier.on_load = fail_on("one", error)
-    assert await names_loaded(classifier, repository) == ["two"]
+    assert await names_loaded(reconciling) == ["two"]
 
 
-async def test_version_folder_without_files_does_not_keep_the_others_from_being_served(
-    repository, classifier, tmp_path
-):
+async def test_version_folder_without_files_does_not_keep_the_others_from_being_served(reconciling, tmp_path):
     (tmp_path / "models" / "one" / "1" / "publication.json").unlink()
     (tmp_path / "models" / "one" / "1" / "bundle" / "config.json").write_text("{")
-    assert await names_loaded(classifier, repository) == ["two"]
+    assert await names_loaded(reconciling) == ["two"]
 
 
-async def test_loop_goes_on_after_a_fault_of_any_kind(repository, classifier, tmp_path):
+async def test_replica_is_ready_once_it_has_the_champions_and_does_not_wait_for_old_versions(
+    reconciling, repository, classifier, told, tmp_path
+):
+    repository.set_champion("one", repository.add_version("one", tmp_path / "bundle", "next").version)
+    seen = []
+    classifier.on_load = lambda name: seen.append(told[-1])
+    await reconciling.reconcile()
+    assert seen == [False, False, True]
+    assert told[-1]
+
+
+async def test_replica_whose_server_is_away_is_not_ready_until_it_is_back(reconciling, classifier, told):
+    await reconciling.reconcile()
+    for name in ("one", "two"):
+        await classifier.unload(name, 1)
+    classifier.on_load = fail_on("one", Unavailable("away"))
+    await reconciling.reconcile()
+    classifier.on_load = lambda name: None
+    await reconciling.reconcile()
+    assert told == [False, True, False, True]
+
+
+@pytest.mark.parametrize("error", [WrongState("broken"), RuntimeError("a bug")], ids=["refused", "bug"])
+async def test_model_that_no_server_takes_does_not_make_a_replica_unready(reconciling, classifier, told, error):
+    classifier.on_load = fail_on("one", error)
+    for _ in range(2):
+        await reconciling.reconcile()
+    assert told == [False, True]
+
+
+async def test_replica_without_models_is_ready(reconciling, repository, told):
+    for name in ("one", "two"):
+        repository.remove_version(name, 1)
+    await reconciling.reconcile()
+    assert told == [False, True]
+
+
+async def test_what_another_replica_published_is_answered_here_once_it_is_loaded_and_the_one_before_until_then(
+    reconciling, repository, classifier, versions, told, tmp_path
+):
+    await reconciling.reconcile()
+    published = repository.add_version("one", tmp_path / "bundle", "next").version
+    repository.set_champion("one", published)
+    seen = []
+    classifier.on_load = lambda name: seen.append(versions.find("one", 0).version)
+    assert versions.find("one", 0).version == 1
+    await reconciling.reconcile()
+    assert seen == [1]
+    assert versions.find("one", 0).version == published
+    assert told == [False, True]
+
+
+async def test_champion_that_cannot_be_read_leaves_the_one_before_in_its_place(
+    reconciling, repository, versions, told, tmp_path
+):
+    await reconciling.reconcile()
+    published = repository.add_version("one", tmp_path / "bundle", "next").version
+    (repository.bundle("one", published) / "config.json").write_text("{")
+    repository.set_champion("one", published)
+    await reconciling.reconcile()
+    assert versions.find("one", 0).version == 1
+    assert told == [False, True]
+
+
+async def test_champion_that_another_process_loaded_into_the_same_server_is_seen(
+    reconciling, repository, classifier, versions, tmp_path
+):
+    await reconciling.reconcile()
+    published = repository.add_version("one", tmp_path / "bundle", "next")
+    repository.set_champion("one", published.version)
+    await classifier.load(published, repository.bundle("one", published.version))
+    assert await reconciling.reconcile() == []
+    assert versions.find("one", 0) == published
+
+
+async def test_loop_goes_on_after_a_fault_of_any_kind(reconciling, classifier, tmp_path):
     pointer = tmp_path / "models" / "one" / "champion.json"
     whole = pointer.read_bytes()
     pointer.write_text("{")
-    loop = asyncio.create_task(keep_reconciled(classifier, repository, interval_s=0.01))
+    loop = asyncio.create_task(reconciling.keep(interval_s=0.01))
     await until_ready(classifier, "two")
     pointer.write_bytes(whole)
     await until_ready(classifier, "one")
