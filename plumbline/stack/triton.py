@@ -1,7 +1,7 @@
 """Triton Inference Server from the `nvidia-pytriton` wheel: how to start it without root or a container.
 
 The local stack starts it as a child; the image runs this module, which becomes Triton:
-python -m plumbline.stack.triton --repository DIR --state DIR --host 0.0.0.0
+python -m plumbline.stack.triton --repository DIR --state DIR
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from pathlib import Path
 
 from plumbline.stack.processes import Command
 
+_HOST = "127.0.0.1"
+"""Whoever reaches Triton may load a model, and with it code: nobody but the explainer beside it."""
 
-def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int, host: str = "127.0.0.1") -> Command:
-    """The command that serves `repository`, nothing loaded; `state` receives the backend folder.
+
+def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int) -> Command:
+    """The command that serves `repository` on loopback, nothing loaded; `state` receives the backend folder.
 
     Raises
     ------
@@ -45,9 +48,11 @@ def triton_command(repository: Path, state: Path, grpc_port: int, http_port: int
             "--model-control-mode=explicit",
             # Ours are complete, and to ask the model itself Triton would start its process once more, imports and all.
             "--disable-auto-complete-config",
-            f"--http-address={host}",
+            # A version that does not load is the explainer's to tell of; whoever asks for Triton's health would start it anew, and all others with it.
+            "--strict-readiness=false",
+            f"--http-address={_HOST}",
             f"--http-port={http_port}",
-            f"--grpc-address={host}",
+            f"--grpc-address={_HOST}",
             f"--grpc-port={grpc_port}",
             "--allow-metrics=false",
             "--exit-timeout-secs=5",
@@ -66,14 +71,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--grpc-port", type=int, default=8001)
     parser.add_argument("--http-port", type=int, default=8000)
     arguments = parser.parse_args()
     arguments.state.mkdir(parents=True, exist_ok=True)
-    command = triton_command(
-        arguments.repository, arguments.state, arguments.grpc_port, arguments.http_port, arguments.host
-    )
+    command = triton_command(arguments.repository, arguments.state, arguments.grpc_port, arguments.http_port)
     os.execve(command.arguments[0], list(command.arguments), os.environ | dict(command.environment))
 
 

@@ -13,8 +13,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import grpc
 import psutil
@@ -25,6 +23,7 @@ from packaging.utils import canonicalize_name
 from benchmarks.decoy.data import load_splits, write_imagefolder
 from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
 from plumbline.client import Client
+from plumbline.health import is_serving
 from plumbline.stack.bundles import store_bundle
 from plumbline.stack.layout import StackLayout
 from plumbline.stack.processes import Child, Command, free_port, start, stop, tail
@@ -80,22 +79,35 @@ class Cluster:
             "0.0.0.0:7003": layout.trainer,
             "explainer:7001": layout.explainer,
             "lvlm:7002": layout.lvlm,
-            "triton:8001": layout.triton,
+            "127.0.0.1:8001": layout.triton,
             "redis:6379": layout.redis,
         }
+        ports = (layout.triton.rpartition(":")[2], free_port())
+        self._more_arguments = {"triton": [f"--grpc-port={ports[0]}", f"--http-port={ports[1]}"]}
         self.children: dict[str, Child] = {}
 
     def start_redis(self) -> None:
         command = redis_command(self.layout.state, int(self.layout.redis.rpartition(":")[2]))
         self.children["redis"] = start(command, self.layout.logs)
 
-    def start(self, deployment: str, *more: str) -> None:
-        pod = read_pod(self._manifests, deployment, self.layout.state / "volumes", self._addresses)
-        words = self._images[pod.image].command([*pod.arguments, *more], pod.settings, pod.mounts, pod.user)
-        self.children[deployment] = start(Command(deployment, words), self.layout.logs)
+    def start(self, deployment: str) -> None:
+        """Start a pod's containers, and wait for a sidecar as kubelet does."""
+        containers = read_pod(self._manifests, deployment, self.layout.state / "volumes", self._addresses)
+        for name, container in containers.items():
+            arguments = [*container.arguments, *self._more_arguments.get(name, [])]
+            words = self._images[container.image].command(
+                arguments, container.settings, container.mounts, container.user
+            )
+            self.children[name] = start(Command(name, words), self.layout.logs)
+            if name == "triton":
+                wait_for(self._is_triton_up, START_S)
 
-    def told(self, deployment: str) -> str:
-        return tail(self.layout.logs / f"{deployment}.log", 30)
+    def told(self, container: str) -> str:
+        return tail(self.layout.logs / f"{container}.log", 30)
+
+    def _is_triton_up(self) -> bool:
+        assert self.children["triton"].process.poll() is None, self.told("triton")
+        return is_serving(self.layout.triton)
 
 
 @pytest.fixture(scope="module")
@@ -104,25 +116,13 @@ def cluster(
 ) -> Iterator[Cluster]:
     layout = StackLayout.on_free_ports(tmp_path_factory.mktemp("cluster"))
     running = Cluster(images, manifests, layout)
-    http_port = free_port()
     try:
         running.start_redis()
-        running.start("triton", f"--grpc-port={layout.triton.rpartition(':')[2]}", f"--http-port={http_port}")
         for deployment in (*SERVICES, "trainer-worker"):
             running.start(deployment)
-        wait_for(lambda: _is_triton_ready(http_port, running), START_S)
         yield running
     finally:
         stop(list(running.children.values()))
-
-
-def _is_triton_ready(http_port: int, cluster: Cluster) -> bool:
-    assert cluster.children["triton"].process.poll() is None, cluster.told("triton")
-    try:
-        with urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=5) as answer:
-            return answer.status == 200
-    except URLError:
-        return False
 
 
 def _is_serving(stub: health_pb2_grpc.HealthStub, child: Child, cluster: Cluster) -> bool:
@@ -188,8 +188,8 @@ def test_all_images_together_turn_a_sentence_into_a_decision_on_a_new_version(cl
     assert last.state in (pb.JOB_STATE_PUBLISHED, pb.JOB_STATE_REJECTED), f"{last.reason}\n{logs}"
 
 
-@pytest.mark.parametrize("deployment", [*SERVICES, "trainer-worker", "triton"])
-def test_a_pod_that_is_told_to_ends_by_itself(cluster: Cluster, deployment: str):
-    process = cluster.children[deployment].process
+@pytest.mark.parametrize("container", [*SERVICES, "trainer-worker", "triton"])
+def test_a_container_that_is_told_to_ends_by_itself(cluster: Cluster, container: str):
+    process = cluster.children[container].process
     process.terminate()
-    assert process.wait(60) in (0, -15), cluster.told(deployment)
+    assert process.wait(60) in (0, -15), cluster.told(container)

@@ -91,6 +91,11 @@ def list_pods(objects: Sequence[Object]) -> dict[str, Object]:
     return {name: spec["template"]["spec"] for name, spec in (made | started).items()}
 
 
+def list_containers(pod: Object) -> list[Object]:
+    """All containers of a pod in the order of their starts, sidecars among them."""
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
 def validate(objects: list[Object]) -> None:
     """Hold all but the foreign kinds to Kubernetes' schemas; raises what `kubernetes_validate` does. The job in a ScaledJob is one of Kubernetes' own."""
     for each in objects:
@@ -171,10 +176,10 @@ def _of_deployment(deployment: Object) -> list[str]:
     found = []
     if "replicas" in deployment["spec"]:
         found.append("a replica count in the manifest fights the autoscaler")
-    asleep_s = sum(_sleep_s(container) for container in spec["containers"])
+    asleep_s = sum(_sleep_s(container) for container in list_containers(spec))
     if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "service" and not asleep_s:
         found.append("drains before callers know that it goes")
-    has_gpu = any("nvidia.com/gpu" in each.get("resources", {}).get("limits", {}) for each in spec["containers"])
+    has_gpu = any("nvidia.com/gpu" in each.get("resources", {}).get("limits", {}) for each in list_containers(spec))
     if has_gpu and deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") != 0:
         found.append("a rollout waits for the GPU that the old pod has")
     return found
@@ -197,11 +202,11 @@ def _of_pod(spec: Object, with_tags: bool) -> list[str]:
         found.append("no seccomp profile")
     if not spec.get("topologySpreadConstraints"):
         found.append("may stand all on one node")
-    asleep_s = sum(_sleep_s(container) for container in spec["containers"])
+    asleep_s = sum(_sleep_s(container) for container in list_containers(spec))
     if spec.get("terminationGracePeriodSeconds", 0) <= DRAIN_S + asleep_s:
         found.append("the grace period is not longer than the drain")
     found += _of_volumes(spec)
-    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+    for container in list_containers(spec):
         found += _of_container(container, with_tags)
     return found
 
@@ -215,7 +220,7 @@ def _of_volumes(spec: Object) -> list[str]:
     secrets = {volume["name"]: volume["secret"] for volume in volumes if "secret" in volume}
     if any(secret.get("defaultMode", 0o644) & 0o337 for secret in secrets.values()):
         found.append("others may read a secret's files, or somebody write them")
-    mounts = [mount for container in spec["containers"] for mount in container.get("volumeMounts", [])]
+    mounts = [mount for container in list_containers(spec) for mount in container.get("volumeMounts", [])]
     if any(mount["name"] in secrets and not mount.get("readOnly") for mount in mounts):
         found.append("a secret is not mounted read-only")
     return found
@@ -240,6 +245,8 @@ def _of_container(container: Object, with_tags: bool) -> list[str]:
         found.append("no requests and limits for cpu and memory")
     if container.get("ports") and {"startupProbe", "readinessProbe", "livenessProbe"} - set(container):
         found.append("a probe is missing")
+    if container.get("restartPolicy") == "Always" and {"startupProbe", "livenessProbe"} - set(container):
+        found.append("nobody waits for the sidecar's start, or starts it anew")
     tag = container["image"].partition(":")[2]
     if with_tags and (not tag or tag == "latest"):
         found.append("the image has no fixed tag")

@@ -1,4 +1,4 @@
-"""How a container starts by its manifest: arguments, user, settings, and which folders it sees where."""
+"""How the containers of a pod start by its manifest: arguments, user, settings, and which folders they see where."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.images import Mount
-from tests.support.manifests import Object, find, list_pods
+from tests.support.manifests import Object, find, list_containers, list_pods
 
 
 @dataclass(frozen=True)
-class Pod:
-    """What the manifest of a deployment with one container says."""
+class Container:
+    """What the manifest says of one."""
 
     image: str
     arguments: list[str]
@@ -22,28 +22,36 @@ class Pod:
     mounts: list[Mount]
 
 
-def read_pod(objects: Sequence[Object], name: str, volumes: Path, addresses: Mapping[str, str]) -> Pod:
-    """The pod of deployment `name`, its volumes as folders below `volumes`: claims shared by all pods, the others its own.
+def read_pod(objects: Sequence[Object], name: str, volumes: Path, addresses: Mapping[str, str]) -> dict[str, Container]:
+    """The containers of deployment `name` in the order of their starts, its volumes as folders below `volumes`: claims shared by all pods, the others its own.
 
     In settings each address of the manifests is replaced as `addresses` say.
     """
     spec = list_pods(objects)[name]
-    (container,) = spec["containers"]
-    user = spec["securityContext"]["runAsUser"]
-    settings: dict[str, str] = {}
-    for source in container.get("envFrom", []):
-        settings |= find(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
-    for there, here in addresses.items():
-        settings = {variable: value.replace(there, here) for variable, value in settings.items()}
     claims = {
         volume["name"]: volume["persistentVolumeClaim"]["claimName"]
         for volume in spec["volumes"]
         if "persistentVolumeClaim" in volume
     }
+    folders = {
+        volume["name"]: volumes / claims.get(volume["name"], f"{name}-{volume['name']}") for volume in spec["volumes"]
+    }
+    user = spec["securityContext"]["runAsUser"]
+    return {each["name"]: _read_container(objects, each, user, folders, addresses) for each in list_containers(spec)}
+
+
+def _read_container(
+    objects: Sequence[Object], container: Object, user: int, folders: Mapping[str, Path], addresses: Mapping[str, str]
+) -> Container:
+    settings: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        settings |= find(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+    for there, here in addresses.items():
+        settings = {variable: value.replace(there, here) for variable, value in settings.items()}
     mounts = []
     for mount in container["volumeMounts"]:
-        folder = volumes / claims.get(mount["name"], f"{name}-{mount['name']}")
+        folder = folders[mount["name"]]
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, user, user)
         mounts.append(Mount(folder, mount["mountPath"], not mount.get("readOnly", False)))
-    return Pod(container["image"].rpartition("/")[2], container.get("args", []), user, settings, mounts)
+    return Container(container["image"].rpartition("/")[2], container.get("args", []), user, settings, mounts)

@@ -257,9 +257,12 @@ async def test_files_that_can_not_be_used_stop_the_start_and_the_setting_is_name
     await built.stop(None)
 
 
-@pytest.mark.parametrize(("prefix", "status"), [(["TEST_"], 0), ([], 1)])
-def test_the_probe_of_a_pod_finds_its_certificates_by_the_settings_prefix(prefix, status, server, address):
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [(["--certificates", "TEST_"], 0), ([], 1), (["--certificates", "TEST_", "--service", "unknown"], 1)],
+)
+def test_the_probe_of_a_pod_finds_its_certificates_by_the_settings_prefix(options, status, server, address):
     names = ("TEST_CERTIFICATE", "TEST_KEY", "TEST_AUTHORITY")
     variables = {name: str(path) for name, path in zip(names, server.paths, strict=True)}
-    command = [sys.executable, "-m", "plumbline.health", address, *prefix]
+    command = [sys.executable, "-m", "plumbline.health", address, *options]
     assert subprocess.run(command, env=os.environ | variables, check=False).returncode == status

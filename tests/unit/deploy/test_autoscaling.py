@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.runtime.queues import WORKER_QUEUES
-from tests.support.manifests import Object, find, list_pods, render_component, validate, violations
+from tests.support.manifests import Object, find, list_containers, list_pods, render_component, validate, violations
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,21 @@ def test_a_service_has_two_replicas_and_more_under_load(scaled: list[Object], se
     spec = find(scaled, "HorizontalPodAutoscaler", service)["spec"]
     assert spec["scaleTargetRef"]["name"] == service
     assert 2 <= spec["minReplicas"] < spec["maxReplicas"]
-    (metric,) = spec["metrics"]
-    container = list_pods(scaled)[service]["containers"][0]
-    assert metric["resource"]["name"] in container["resources"]["requests"]
+    containers = {each["name"]: each for each in list_containers(list_pods(scaled)[service])}
+    looked_at = {_container_of(metric, containers): _resource_of(metric) for metric in spec["metrics"]}
+    # Each of a pod's containers, or one that is full would hide behind one that has nothing to do.
+    assert looked_at.keys() == containers.keys()
+    for name, resource in looked_at.items():
+        assert resource["name"] in containers[name]["resources"]["requests"]
+
+
+def _resource_of(metric: Object) -> Object:
+    return metric["containerResource"] if metric["type"] == "ContainerResource" else metric["resource"]
+
+
+def _container_of(metric: Object, containers: dict[str, Object]) -> str:
+    """Which container a metric is about; one about the pod only where that has a single one."""
+    if metric["type"] == "ContainerResource":
+        return metric["containerResource"]["container"]
+    (name,) = containers
+    return name

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.manifests import K8S, Object, find, list_pods, load_settings, render, render_component, violations
+from tests.support.manifests import (
+    K8S,
+    Object,
+    find,
+    list_containers,
+    list_pods,
+    load_settings,
+    render,
+    render_component,
+    violations,
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +32,15 @@ def pods(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_one_gpu_goes_to_each_pod_that_computes_on_one_and_to_no_other(pods: dict[str, Object]):
-    limits = {name: pod["containers"][0]["resources"]["limits"] for name, pod in pods.items()}
+    limits = {
+        (name, container["name"]): container["resources"]["limits"]
+        for name, pod in pods.items()
+        for container in list_containers(pod)
+    }
     trains = "trainer-step" if "trainer-step" in pods else "trainer-worker"
-    with_gpu = {name: limit["nvidia.com/gpu"] for name, limit in limits.items() if "nvidia.com/gpu" in limit}
-    assert with_gpu == {"triton": "1", trains: "1"}
-    for name in with_gpu:
+    with_gpu = {place: limit["nvidia.com/gpu"] for place, limit in limits.items() if "nvidia.com/gpu" in limit}
+    assert with_gpu == {("explainer", "triton"): "1", (trains, pods[trains]["containers"][0]["name"]): "1"}
+    for name, _ in with_gpu:
         assert pods[name]["runtimeClassName"] == "nvidia"
         toleration = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
         assert toleration in pods[name]["tolerations"]
@@ -39,5 +53,5 @@ def test_settings_send_models_and_trainings_to_the_gpu(objects: list[Object], mo
 
 def test_a_pod_that_asks_for_a_gpu_and_starts_its_successor_first_is_caught(objects: list[Object]):
     assert violations(objects) == []
-    del find(objects, "Deployment", "triton")["spec"]["strategy"]
-    assert violations(objects) == ["Deployment triton: a rollout waits for the GPU that the old pod has"]
+    del find(objects, "Deployment", "explainer")["spec"]["strategy"]
+    assert violations(objects) == ["Deployment explainer: a rollout waits for the GPU that the old pod has"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.common.runtime.roles import Role, read_roles
-from tests.support.manifests import K8S, SETTINGS, Object, find, list_pods, load_settings, render
+from tests.support.manifests import K8S, SETTINGS, Object, find, list_containers, list_pods, load_settings, render
 
 REGISTRY = "registry.hospital.internal/"
 
@@ -19,7 +19,7 @@ def objects() -> list[Object]:
 
 def test_every_image_comes_from_the_houses_registry_and_every_account_may_pull_there(objects: list[Object]):
     pods = list_pods(objects).values()
-    images = [container["image"] for pod in pods for container in pod["containers"]]
+    images = [container["image"] for pod in pods for container in list_containers(pod)]
     assert len(images) == 7
     assert all(image.startswith(REGISTRY) for image in images)
     accounts = [each for each in objects if each["kind"] == "ServiceAccount"]

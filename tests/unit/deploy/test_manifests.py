@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from services.explainer.servicer import SERVICE
 from tests.support.manifests import (
     DRAIN_S,
     K8S,
@@ -36,7 +37,6 @@ def test_every_object_is_valid(folder):
         "lvlm",
         "trainer-api",
         "trainer-worker",
-        "triton",
         "redis",
     }
 
@@ -63,12 +63,29 @@ def test_probes_ask_the_port_that_the_service_listens_on(local):
         assert find_variables(local, name)[f"{name.upper()}_LISTEN"] == f"0.0.0.0:{port}"
 
 
+def test_a_replica_of_the_explainer_is_asked_once_its_own_triton_can_answer(local):
+    explainer = list_pods(local)["explainer"]
+    (triton,) = explainer["initContainers"]
+    assert triton["restartPolicy"] == "Always"
+    address = find_variables(local, "explainer")["EXPLAINER_TRITON_ADDRESS"]
+    command = ["python", "-m", "plumbline.health", address]
+    assert [triton[probe]["exec"]["command"] for probe in ("startupProbe", "livenessProbe")] == [command, command]
+    assert "ports" not in triton
+    (container,) = explainer["containers"]
+    assert container["readinessProbe"]["grpc"]["service"] == SERVICE
+    assert "service" not in container["livenessProbe"]["grpc"] | container["startupProbe"]["grpc"]
+
+
 def pod(objects: list[Object]) -> Object:
     return next(each for each in objects if each["kind"] == "Deployment")["spec"]["template"]["spec"]
 
 
 def container(objects: list[Object]) -> Object:
     return pod(objects)["containers"][0]
+
+
+def sidecar(objects: list[Object]) -> Object:
+    return pod(objects)["initContainers"][0]
 
 
 def drop(objects: list[Object], kind: str, index: int = 0) -> None:
@@ -80,9 +97,14 @@ def without_deny_all(objects: list[Object]) -> None:
     objects.remove(find(objects, "NetworkPolicy", "deny-all"))
 
 
-def mount_secret(objects: list[Object], mode: int = 0o440, is_read_only: bool = True) -> None:
+def mount_secret(
+    objects: list[Object],
+    mode: int = 0o440,
+    is_read_only: bool = True,
+    into: Callable[[list[Object]], Object] = container,
+) -> None:
     pod(objects)["volumes"].append({"name": "x", "secret": {"secretName": "x", "defaultMode": mode}})
-    container(objects)["volumeMounts"].append({"name": "x", "mountPath": "/x", "readOnly": is_read_only})
+    into(objects)["volumeMounts"].append({"name": "x", "mountPath": "/x", "readOnly": is_read_only})
 
 
 PLANTED: dict[str, Callable[[list[Object]], object]] = {
@@ -111,6 +133,10 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     ),
     "limits": lambda objects: container(objects)["resources"].pop("limits"),
     "probe": lambda objects: container(objects).pop("livenessProbe"),
+    "sidecar's start": lambda objects: sidecar(objects).pop("startupProbe"),
+    "sidecar's life": lambda objects: sidecar(objects).pop("livenessProbe"),
+    "sidecar's file system": lambda objects: sidecar(objects)["securityContext"].pop("readOnlyRootFilesystem"),
+    "sidecar's secret to write": lambda objects: mount_secret(objects, is_read_only=False, into=sidecar),
     "latest": lambda objects: container(objects).update(image="plumbline/explainer:latest"),
     "no tag": lambda objects: container(objects).update(image="plumbline/explainer"),
     "replicas": lambda objects: next(e for e in objects if e["kind"] == "Deployment")["spec"].update(replicas=3),

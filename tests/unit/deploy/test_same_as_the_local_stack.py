@@ -39,7 +39,12 @@ def settings_of(service: str) -> dict[str, str]:
 
 
 def test_the_same_processes_run(deployments, commands):
-    assert commands.keys() == deployments.keys()
+    sidecars = [
+        each["name"]
+        for deployment in deployments.values()
+        for each in deployment["spec"]["template"]["spec"].get("initContainers", [])
+    ]
+    assert commands.keys() == {*deployments, *sidecars}
 
 
 @pytest.mark.parametrize("name", SERVICE_OF)

@@ -13,6 +13,7 @@ from tests.support.manifests import (
     find_variables,
     list_pods,
     load_settings,
+    render,
     render_component,
     validate,
     violations,
@@ -28,6 +29,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     (folder / "roles.yaml").write_text("publisher: [trainer]")
     roles = {"name": "plumbline-roles", "files": ["roles.yaml"], "options": {"disableNameSuffixHash": True}}
     return render_component(folder, "tls", configMapGenerator=[roles])
+
+
+@pytest.fixture(scope="module")
+def plain_pods() -> dict[str, Object]:
+    return list_pods(render(K8S / "overlays" / "local-cpu"))
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
@@ -58,12 +64,15 @@ def test_secrets_and_roles_have_no_default(secured):
 
 
 @pytest.mark.parametrize("deployment", ["explainer", "lvlm", "trainer-api"])
-def test_probes_come_with_the_services_own_certificate(secured, deployment):
+def test_probes_come_with_the_services_own_certificate_and_ask_what_those_without_ask(secured, plain_pods, deployment):
+    plain = plain_pods[deployment]["containers"][0]
     container, prefix = list_pods(secured)[deployment]["containers"][0], f"{DEPLOYMENTS[deployment].upper()}_TLS_"
     port = container["ports"][0]["containerPort"]
-    expected = {"command": ["python", "-m", "plumbline.health", f"localhost:{port}", prefix]}
+    probe_command = ["python", "-m", "plumbline.health", f"localhost:{port}"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["exec"] == expected
+        asked = plain[probe]["grpc"].get("service")
+        which = ["--service", asked] if asked else []
+        assert container[probe]["exec"] == {"command": [*probe_command, *which, "--certificates", prefix]}
         assert "grpc" not in container[probe]
 
 
