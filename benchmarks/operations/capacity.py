@@ -5,8 +5,8 @@ Run: python -m benchmarks.operations.capacity --out FILE [--seed 0] [--gpu-is-co
 Costs are read from the result files of the other benchmarks (`costs.py`). What hospitals do is assumed: `Assumptions`. Servers are found by formula for the busiest hour and then
 tried on a whole simulated day (`queues.py`), whose waits are told; workers also under the autoscaler's rules, as the manifest has them (`scaling.py`).
 
-A job's pictures come to Triton and to the segmentation all at once and give way to whoever waits for a single picture; what they cost a job's own time is counted as if it were alone.
-Nothing was measured on GPUs. `--gpu-is-cores` states how many cores one is worth, and the figures for GPUs are that assumption's.
+A replica of the explainer has a core for its Triton and one for segmentation; callers choose among replicas by chance, knowing nothing of their queues. A job's pictures come to both all at once and give way to whoever waits for a single picture; what they cost a job's own time is
+counted as if it were alone. Nothing was measured on GPUs. `--gpu-is-cores` states how many cores one is worth, and the figures for GPUs are that assumption's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.operations.costs import SOURCES, WORKLOADS, Costs, Workload, read_costs
-from benchmarks.operations.queues import draw_arrivals, draw_services, fewest_servers, simulate_waits, wait_quantile
+from benchmarks.operations.queues import (
+    draw_arrivals,
+    draw_services,
+    fewest_replicas,
+    fewest_servers,
+    simulate_replicas,
+    simulate_waits,
+    wait_quantile,
+)
 from benchmarks.operations.scaling import Fleet, Rules, summarise
 from benchmarks.provenance import where
 
@@ -75,31 +83,48 @@ class Day:
         self.single_rate = hospitals * assumed.explanations_per_day * shares.max() / 3600
         self.job_rate = hospitals * assumed.jobs_per_day * shares.max() / 3600
 
-    def plan_pictures(self, picture_s: float) -> dict[str, Any]:
-        """Servers of what each picture goes through, single ones first, and their waits."""
+    def count_explainers(self, gpu_is_cores: float = 1.0) -> int:
+        """Replicas of the explainer, whose Tritons have so many cores' worth each."""
+        return max(self._count_replicas(costs_s) for costs_s in self._stations(gpu_is_cores).values())
+
+    def plan_explainers(self) -> dict[str, Any]:
+        """Replicas of the explainer, and what pictures wait for in them, single ones first."""
+        assumed, replicas = self._assumed, self.count_explainers()
+        bulk_s = np.repeat(self.jobs_s, self._costs.critiqued)
+        arrivals_s = np.concatenate([self._singles_s, bulk_s])
+        is_bulk = np.arange(len(arrivals_s)) >= len(self._singles_s)
+        order = np.argsort(arrivals_s, kind="stable")
+        replica_of = self._generator.integers(replicas, size=len(arrivals_s))
+        planned: dict[str, Any] = {"replicas": replicas}
+        for station, cost_s in self._stations().items():
+            services_s = self._draw(cost_s, assumed.explanation_variability, len(arrivals_s))
+            waits = simulate_replicas(arrivals_s[order], services_s, replica_of, is_bulk[order])
+            planned[station] = {
+                "utilisation_in_the_busiest_hour": round(self._picture_rate * cost_s / replicas, 3),
+                "single_wait": _quantiles(waits[~is_bulk[order]]),
+                "bulk_wait": _quantiles(waits[is_bulk[order]]),
+            }
+        return planned
+
+    @property
+    def _picture_rate(self) -> float:
+        return self.single_rate + self.job_rate * self._costs.critiqued
+
+    def _stations(self, gpu_is_cores: float = 1.0) -> dict[str, float]:
+        """Seconds that a picture takes in each part of a replica."""
+        return {"triton": self._costs.explanation_s / gpu_is_cores, "segmentation": self._costs.segmentation_s}
+
+    def _count_replicas(self, picture_s: float) -> int:
         assumed = self._assumed
-        rate = self.single_rate + self.job_rate * self._costs.critiqued
-        servers = fewest_servers(
+        return fewest_replicas(
             QUANTILE,
             assumed.most_explanation_wait_s,
-            rate,
+            self._picture_rate,
             picture_s,
             assumed.explanation_variability,
             assumed.most_utilisation,
             assumed.least_replicas,
         )
-        bulk_s = np.repeat(self.jobs_s, self._costs.critiqued)
-        arrivals_s = np.concatenate([self._singles_s, bulk_s])
-        is_bulk = np.arange(len(arrivals_s)) >= len(self._singles_s)
-        order = np.argsort(arrivals_s, kind="stable")
-        services_s = self._draw(picture_s, assumed.explanation_variability, len(arrivals_s))
-        waits = simulate_waits(arrivals_s[order], services_s, servers, is_bulk[order])
-        return {
-            "servers": servers,
-            "utilisation_in_the_busiest_hour": round(rate * picture_s / servers, 3),
-            "single_wait": _quantiles(waits[~is_bulk[order]]),
-            "bulk_wait": _quantiles(waits[is_bulk[order]]),
-        }
 
     def plan_jobs(self, job_s: float, most_wait_s: float, slots: int, least: int) -> dict[str, Any]:
         """Replicas of `slots` servers each for what a job takes as a whole, and their waits."""
@@ -141,14 +166,12 @@ class Day:
 def plan(hospitals: int, costs: Costs, assumed: Assumptions, seed: int, gpu_is_cores: float) -> dict[str, Any]:
     """What so many hospitals need."""
     day = Day(hospitals, costs, assumed, seed)
-    triton = day.plan_pictures(costs.explanation_s)
     job_s = costs.critiquing_s + costs.training_s
     return {
         "explanations_per_s_in_the_busiest_hour": round(day.single_rate, 3),
         "jobs_per_day": round(hospitals * assumed.jobs_per_day, 2),
-        "triton_cores": triton,
-        "triton_gpus": max(1, math.ceil(triton["servers"] / gpu_is_cores)) if gpu_is_cores else None,
-        "explainers": day.plan_pictures(costs.segmentation_s),
+        "explainers": day.plan_explainers(),
+        "explainers_with_gpus": day.count_explainers(gpu_is_cores) if gpu_is_cores else None,
         "lvlm_cores": day.plan_jobs(
             costs.critiqued * costs.critique_s, assumed.most_critique_wait_s, 1, assumed.least_replicas
         ),
@@ -177,8 +200,8 @@ def write_costs(result: dict[str, Any]) -> str:
 def write_table(result: dict[str, Any]) -> str:
     """The plans as a table in Markdown: a row for each workload and number of hospitals."""
     rows = [
-        "| Pictures, hospitals | Explanations/s | Triton cores, waits p50 / p99 | Explainers | LVLM cores | Workers, jobs' waits p50 / p99 | Autoscaled workers, mean / most; steps' waits p99 |",
-        "|---|---|---|---|---|---|---|",
+        "| Pictures, hospitals | Explanations/s | Explainers, waits for Triton p50 / p99 | LVLM cores | Workers, jobs' waits p50 / p99 | Autoscaled workers, mean / most; steps' waits p99 |",
+        "|---|---|---|---|---|---|",
     ]
     return "\n".join(
         rows
@@ -191,11 +214,10 @@ def write_table(result: dict[str, Any]) -> str:
 
 
 def _write_plan(planned: dict[str, Any]) -> list[str]:
-    triton, workers, scaled = (planned[name] for name in ("triton_cores", "workers", "workers_under_the_autoscaler"))
+    explainers, workers, scaled = (planned[name] for name in ("explainers", "workers", "workers_under_the_autoscaler"))
     return [
         f"{planned['explanations_per_s_in_the_busiest_hour']:.2f}",
-        f"{triton['servers']}, {_write_waits(triton['single_wait'])}",
-        str(planned["explainers"]["servers"]),
+        f"{explainers['replicas']}, {_write_waits(explainers['triton']['single_wait'])}",
         str(planned["lvlm_cores"]["replicas"]),
         f"{workers['replicas']}, {_write_waits(workers['wait'])}",
         f"{scaled['mean_workers']:.1f} / {scaled['most_workers']}; {_write_time(scaled['step_wait_p99_s'])}"

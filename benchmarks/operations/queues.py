@@ -46,6 +46,16 @@ def fewest_servers(
     return servers
 
 
+def fewest_replicas(
+    share: float, most_wait_s: float, rate: float, service_s: float, variability: float, utilisation: float, least: int
+) -> int:
+    """The same of replicas with one server and one queue each, over which arrivals are spread by chance: who waits at one is not served by another that is free."""
+    replicas = max(least, math.ceil(rate * service_s / utilisation), 1)
+    while wait_quantile(share, rate / replicas, service_s, 1, variability) > most_wait_s:
+        replicas += 1
+    return replicas
+
+
 def simulate_waits(
     arrivals_s: np.ndarray, services_s: np.ndarray, servers: int, is_bulk: Sequence[bool] | None = None
 ) -> np.ndarray:
@@ -69,6 +79,18 @@ def simulate_waits(
         chosen = at_once.popleft() if at_once else later.popleft()
         waits[chosen] = start_s - arrivals_s[chosen]
         heapq.heapreplace(free_s, start_s + services_s[chosen])
+    return waits
+
+
+def simulate_replicas(
+    arrivals_s: np.ndarray, services_s: np.ndarray, replica_of: np.ndarray, is_bulk: Sequence[bool] | None = None
+) -> np.ndarray:
+    """`simulate_waits` of one server per replica; `replica_of` says which each arrival goes to."""
+    bulk = np.zeros(len(arrivals_s), bool) if is_bulk is None else np.asarray(is_bulk)
+    waits = np.empty(len(arrivals_s))
+    for replica in np.unique(replica_of):
+        own = np.flatnonzero(replica_of == replica)
+        waits[own] = simulate_waits(arrivals_s[own], services_s[own], 1, bulk[own])
     return waits
 
 

@@ -31,31 +31,36 @@ def test_a_day_has_all_of_its_work():
     assert len(ASSUMED.day) == 24
     day = Day(1000, COSTS, ASSUMED, seed=0)
     expected = 1000 * ASSUMED.explanations_per_day
-    found = day.plan_pictures(COSTS.explanation_s)["single_wait"]["count"]
-    assert found == pytest.approx(expected, rel=0.02)
+    for station in ("triton", "segmentation"):
+        assert day.plan_explainers()[station]["single_wait"]["count"] == pytest.approx(expected, rel=0.02)
 
 
 def test_ten_times_the_hospitals_need_less_than_ten_times_the_servers_and_wait_no_longer_than_is_allowed():
     few, many = (plan(count, COSTS, ASSUMED, seed=0, gpu_is_cores=0) for count in (500, 5000))
-    cores = [each["triton_cores"]["servers"] for each in (few, many)]
-    assert cores[0] < cores[1] < 10 * cores[0]
+    replicas = [each["explainers"]["replicas"] for each in (few, many)]
+    assert replicas[0] < replicas[1] <= 10 * replicas[0]
     for each in (few, many):
-        triton = each["triton_cores"]
+        triton = each["explainers"]["triton"]
         assert triton["utilisation_in_the_busiest_hour"] <= ASSUMED.most_utilisation
         assert triton["single_wait"]["p99_s"] <= ASSUMED.most_explanation_wait_s
         assert each["workers"]["wait"]["p99_s"] <= ASSUMED.most_job_wait_s
-        assert each["triton_gpus"] is None
+        assert each["explainers_with_gpus"] is None
 
 
 def test_pictures_of_jobs_give_way_to_single_ones():
     busy = replace(ASSUMED, jobs_per_day=1.0)
-    triton = Day(100, COSTS, busy, seed=0).plan_pictures(COSTS.explanation_s)
+    triton = Day(100, COSTS, busy, seed=0).plan_explainers()["triton"]
     assert triton["single_wait"]["p99_s"] < triton["bulk_wait"]["p99_s"] / 10
 
 
 def test_gpus_follow_from_what_one_is_assumed_to_be_worth():
-    planned = plan(5000, COSTS, ASSUMED, seed=0, gpu_is_cores=10)
-    assert planned["triton_gpus"] == -(-planned["triton_cores"]["servers"] // 10)
+    counted = [
+        plan(5000, COSTS, ASSUMED, seed=0, gpu_is_cores=cores)["explainers_with_gpus"] for cores in (1, 10, 1000)
+    ]
+    assert counted[0] == plan(5000, COSTS, ASSUMED, seed=0, gpu_is_cores=0)["explainers"]["replicas"]
+    assert counted[1] < counted[0] / 5
+    # Segmentation gains nothing from a GPU.
+    assert counted[2] == counted[1]
 
 
 def test_the_page_has_the_tables_of_the_result_file():

@@ -11,7 +11,9 @@ from benchmarks.operations.queues import (
     draw_arrivals,
     draw_services,
     erlang_c,
+    fewest_replicas,
     fewest_servers,
+    simulate_replicas,
     simulate_waits,
     wait_quantile,
 )
@@ -79,6 +81,27 @@ def test_more_than_is_served_waits_for_ever_and_enough_servers_are_the_fewest():
     servers = fewest_servers(0.99, 1.0, 3.0, SERVICE_S, 1.0, utilisation=1.0, least=1)
     assert wait_quantile(0.99, 3.0, SERVICE_S, servers) <= 1.0 < wait_quantile(0.99, 3.0, SERVICE_S, servers - 1)
     assert fewest_servers(0.99, 1.0, 0.001, SERVICE_S, 1.0, utilisation=0.8, least=2) == 2
+
+
+def test_replicas_with_queues_of_their_own_are_more_than_servers_with_one_and_wait_as_the_formula_says():
+    most_wait_s, rate = SERVICE_S, 8.0 / SERVICE_S
+    replicas = fewest_replicas(0.99, most_wait_s, rate, SERVICE_S, 1.0, utilisation=1.0, least=1)
+    assert replicas > fewest_servers(0.99, most_wait_s, rate, SERVICE_S, 1.0, utilisation=1.0, least=1)
+    generator = np.random.default_rng(0)
+    arrivals = np.cumsum(generator.exponential(1 / rate, COUNT))
+    services = draw_services(SERVICE_S, 1.0, COUNT, generator)
+    waits = simulate_replicas(arrivals, services, generator.integers(replicas, size=COUNT))
+    predicted = wait_quantile(0.99, rate / replicas, SERVICE_S, 1)
+    assert np.percentile(waits, 99) == pytest.approx(predicted, rel=0.1)
+    assert predicted <= most_wait_s
+
+
+def test_a_replica_knows_nothing_of_another_that_is_free():
+    arrivals, services = np.array([0.0, 0.1, 0.2]), np.full(3, 1.0)
+    assert simulate_replicas(arrivals, services, np.array([0, 1, 0])) == pytest.approx([0.0, 0.0, 0.8])
+    assert simulate_replicas(arrivals, services, np.array([0, 0, 0]), [False, True, False]) == pytest.approx(
+        [0.0, 1.9, 0.8]
+    )
 
 
 def test_arrivals_keep_the_rate_of_their_hour():
