@@ -33,6 +33,7 @@ from services.trainer.adapters.metered_consuming import MeteredConsuming
 from services.trainer.adapters.metered_run import MeteredRun
 from services.trainer.adapters.one_message import end_after_one_message
 from services.trainer.adapters.open_tracker import open_tracker
+from services.trainer.adapters.pulse import beat
 from services.trainer.adapters.redis_lease import RedisLease
 from services.trainer.adapters.redis_progress import RedisProgress
 from services.trainer.adapters.training_child import TrainingChild
@@ -166,6 +167,8 @@ def run_worker(settings: TrainerSettings) -> None:
     threading.Thread(
         target=_recover_for_ever, args=(recovering, parts.record, quiet), daemon=True, name="recovery"
     ).start()
+    if settings.worker_pulse:
+        beat(parts.app, settings.worker_pulse)
     if settings.worker_once:
         end_after_one_message(parts.app, settings.worker_idle_s)
     try:

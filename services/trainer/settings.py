@@ -40,6 +40,8 @@ class TrainerSettings(BrokerSettings):
     """Whether a worker ends after one message, one at a time, or when none came in `worker_idle_s`: for pods that are started for what waits."""
     worker_idle_s: float = Field(default=60.0, gt=0)
     """How long such a worker waits for its message, seconds."""
+    worker_pulse: Path | None = None
+    """A file that a worker touches while it takes messages, for `services.trainer.probe`; none is touched without."""
     training_threads: int = 1
     """Threads of a training process."""
     training_processes: int = Field(default=1, ge=1, le=32)

@@ -243,10 +243,9 @@ def _of_container(container: Object, with_tags: bool) -> list[str]:
     resources = container.get("resources", {})
     if any({"cpu", "memory"} - set(resources.get(kind, {})) for kind in ("requests", "limits")):
         found.append("no requests and limits for cpu and memory")
-    if container.get("ports") and {"startupProbe", "readinessProbe", "livenessProbe"} - set(container):
+    probes = {"startupProbe", "livenessProbe"} | ({"readinessProbe"} if container.get("ports") else set())
+    if probes - set(container):
         found.append("a probe is missing")
-    if container.get("restartPolicy") == "Always" and {"startupProbe", "livenessProbe"} - set(container):
-        found.append("nobody waits for the sidecar's start, or starts it anew")
     tag = container["image"].partition(":")[2]
     if with_tags and (not tag or tag == "latest"):
         found.append("the image has no fixed tag")

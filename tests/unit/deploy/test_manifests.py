@@ -133,6 +133,7 @@ PLANTED: dict[str, Callable[[list[Object]], object]] = {
     ),
     "limits": lambda objects: container(objects)["resources"].pop("limits"),
     "probe": lambda objects: container(objects).pop("livenessProbe"),
+    "worker's probe": lambda objects: list_pods(objects)["trainer-worker"]["containers"][0].pop("livenessProbe"),
     "sidecar's start": lambda objects: sidecar(objects).pop("startupProbe"),
     "sidecar's life": lambda objects: sidecar(objects).pop("livenessProbe"),
     "sidecar's file system": lambda objects: sidecar(objects)["securityContext"].pop("readOnlyRootFilesystem"),
