@@ -57,7 +57,7 @@ def render_component(folder: Path, *components: str, **more: Any) -> list[Object
         "kind": "Kustomization",
         "namespace": local["namespace"],
         "images": [*local["images"], *more.pop("images", [])],
-        "resources": [base],
+        "resources": [base, *more.pop("resources", [])],
         "components": places,
     }
     (real / "kustomization.yaml").write_text(yaml.safe_dump(kustomization | more))

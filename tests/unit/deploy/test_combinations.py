@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from tests.support.manifests import (
     SETTINGS,
@@ -18,21 +19,32 @@ from tests.support.manifests import (
 )
 
 COMBINATIONS = [
-    "external-redis s3-store tracing",
+    "external-redis s3-store tracing external-lvlm",
+    "autoscaling external-redis redis-tls-keda external-redis-keda",
+    "autoscaling step-pods external-redis redis-tls-keda external-redis-keda",
     "autoscaling redis-tls redis-tls-keda monitoring",
     "autoscaling step-pods s3-store gpu vllm tls redis-tls redis-tls-keda tracing monitoring",
 ]
 ROLES = {"name": "plumbline-roles", "literals": ["roles.yaml="], "options": {"disableNameSuffixHash": True}}
 VLLM = {"name": "vllm/vllm-openai", "newTag": "v0.11.0"}
 TLS = {"explainer-tls", "lvlm-tls", "trainer-tls", "redis-server", "trainer-redis", "lvlm-redis"}
-BROUGHT = {"Secret": TLS | {"store-credentials"}, "PersistentVolumeClaim": {"vllm-weights"}}
+BROUGHT = {"Secret": TLS | {"store-credentials", "lvlm-engine"}, "PersistentVolumeClaim": {"vllm-weights"}}
 """What the components say that the overlay brings."""
+ADDRESS = "redis.hospital.internal:6380"
+EXTERNAL_REDIS = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "external-redis"},
+    "data": {"address": ADDRESS},
+}
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS)
 def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     folder = tmp_path_factory.mktemp("combined")
-    return render_component(folder, *request.param.split(), configMapGenerator=[ROLES], images=[VLLM])
+    (folder / "external-redis.yaml").write_text(yaml.safe_dump(EXTERNAL_REDIS))
+    more = {"configMapGenerator": [ROLES], "images": [VLLM], "resources": ["external-redis.yaml"]}
+    return render_component(folder, *request.param.split(), **more)
 
 
 def _named(pod: Object) -> Iterator[tuple[str, str]]:
@@ -70,6 +82,18 @@ def test_keda_asks_a_redis_with_users_as_one_of_them_whatever_it_asks_for(object
         for trigger in each["spec"]["triggers"]
     }
     assert set(map(str, asked.values())) <= {str({"name": "redis"} if secured else None)}, asked
+
+
+def test_keda_asks_the_redis_that_there_is(objects: list[Object]):
+    services = {each["metadata"]["name"] for each in objects if each["kind"] == "Service"}
+    expected = "redis.plumbline.svc:6379" if "redis" in services else ADDRESS
+    asked = [
+        trigger["metadata"]["address"]
+        for each in objects
+        if each["kind"] in ("ScaledObject", "ScaledJob")
+        for trigger in each["spec"]["triggers"]
+    ]
+    assert set(asked) <= {expected}
 
 
 def test_every_file_that_settings_name_is_mounted_where_they_say(objects: list[Object]):
