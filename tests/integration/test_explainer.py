@@ -126,16 +126,18 @@ async def test_a_single_picture_goes_before_those_in_bulk(served):
     pixels = np.stack([version.preprocessor(decode_image(data, ImageLimits(), "")) for _, data in served.pictures[:64]])
     classifier = TritonClassifier(served.layout.triton, 30)
     ended: list[str] = []
+    has_begun = asyncio.Event()
 
     async def ask(name: str, pixel_values: np.ndarray, question: Question) -> None:
         await classifier.infer(version, pixel_values, 60, question)
         ended.append(name)
+        has_begun.set()
 
     try:
         async with asyncio.TaskGroup() as asking:
             for _ in range(24):
                 asking.create_task(ask("bulk", pixels, Question("DEEP_LIFT_SHAP", 0, in_bulk=True)))
-            await asyncio.sleep(0.5)  # until the first is in work and the others wait
+            await has_begun.wait()  # one is done, the others wait
             asking.create_task(ask("single", pixels[:1], Question("DEEP_LIFT_SHAP", 0)))
     finally:
         await classifier.close()
