@@ -114,6 +114,9 @@ class Classifier(Protocol):
     async def load(self, served: ServedVersion, bundle: Path) -> None:
         """Load one version from the folder of its bundle; nothing when it is loaded."""
 
+    async def loaded(self) -> list[tuple[str, int]]:
+        """Name and number of every version that is loaded."""
+
     async def unload(self, name: str, version: int) -> None:
         """Let a version go; nothing when it is not loaded."""
 

@@ -18,6 +18,7 @@ class MeteredClassifier:
         self._classifier = classifier
         self.is_ready = classifier.is_ready
         self.load = classifier.load
+        self.loaded = classifier.loaded
         self.unload = classifier.unload
 
     async def infer(

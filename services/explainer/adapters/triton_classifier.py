@@ -19,9 +19,9 @@ from services.common.runtime.errors import (
 )
 from services.explainer.ports import Inference, Question, ServedVersion
 from services.explainer.triton import tensors
-from services.explainer.triton.definition import FILES, model_config, model_name
+from services.explainer.triton.definition import FILES, model_config, model_name, read_model_name
 
-_READY_TIMEOUT_S = 2.0
+_READY_TIMEOUT_S = 5.0
 _OUTAGES = ("UNAVAILABLE", "CANCELLED")  # the second when it shuts down with our call in flight
 _DEAD_PROCESS = "is not healthy"  # INTERNAL, while Triton restarts the process that a model runs in
 _REFUSALS = {"StatusCode.INTERNAL", "StatusCode.INVALID_ARGUMENT"}
@@ -96,9 +96,19 @@ class TritonClassifier:
         try:
             await self._client.load_model(name, config=config, files=FILES, client_timeout=self._load_timeout_s)
         except InferenceServerException as error:
-            if str(error.status()) in _REFUSALS:
+            # A process that died while it loaded, for want of memory perhaps, may live the next time.
+            if str(error.status()) in _REFUSALS and _DEAD_PROCESS not in (error.message() or ""):
                 raise WrongState(f"Triton can't load {name}: {error.message()}") from error
             raise _translate(error, f"load {name}") from error
+
+    async def loaded(self) -> list[tuple[str, int]]:
+        """See the port."""
+        try:
+            index = await self._client.get_model_repository_index(client_timeout=_READY_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise _translate(error, "list what is loaded") from error
+        named = [read_model_name(model.name) for model in index.models if model.state == "READY"]
+        return [each for each in named if each]
 
     async def unload(self, name: str, version: int) -> None:
         """See the port."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from services.common.runtime.errors import DeadlineExceeded, ServiceError, Unavailable
 from services.common.runtime.readiness import Readiness
@@ -12,97 +16,153 @@ from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 log = logging.getLogger(__name__)
 
+EXCUSED_S = 300.0
+"""For so long a replica whose server refuses a champion leaves callers to the others, whose servers may take it. Then it may be the version, and the other models need this replica too."""
 _OUTAGES = (Unavailable, DeadlineExceeded)
 
 
+@dataclass
+class _Missing:
+    """What the server lacks, newest first, and for how many models it has the version that it would answer with."""
+
+    champions: list[ServedVersion] = field(default_factory=list)
+    others: list[ServedVersion] = field(default_factory=list)
+    answering_count: int = 0
+
+
+@dataclass
+class _Refusal:
+    """Since when the server refuses a version, by our clock, and how often it did."""
+
+    since_s: float
+    count: int = 0
+
+
 class Reconciling:
-    """Loads every verified version that is not ready, and tells whether this replica can answer for the models that there are."""
+    """Loads every verified version that is not ready, lets go what no folder has any more, and tells whether this replica can answer for the models that there are."""
 
     def __init__(
-        self, classifier: Classifier, repository: ModelRepository, versions: LiveVersions, readiness: Readiness
+        self,
+        classifier: Classifier,
+        repository: ModelRepository,
+        versions: LiveVersions,
+        readiness: Readiness,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._classifier = classifier
         self._repository = repository
         self._versions = versions
         self._readiness = readiness
-        self._refused: set[tuple[str, int]] = set()
+        self._clock = clock
+        self._refusals: dict[tuple[str, int], _Refusal] = {}
+        self._was_ready = False
 
     async def keep(self, interval_s: float) -> None:
         """Reconcile for ever. A server that is away is tried again; the callers see UNAVAILABLE meanwhile."""
         while True:
+            loaded = []
             try:
-                for served in await self.reconcile():
+                loaded = await self.reconcile()
+                for served in loaded:
                     log.info("loaded", extra={"model": served.name, "version": served.version})
             except Exception:
                 # Nobody else brings a restarted server back, so no fault may end this loop.
                 log.exception("inference server not reconciled")
-            await asyncio.sleep(interval_s)
+            if not loaded:
+                await asyncio.sleep(interval_s)
 
     async def reconcile(self) -> list[ServedVersion]:
-        """Load what is missing, champions first, then shadows, then the newest; returns those that were loaded.
+        """Load the champions that are missing, and one other version, shadows first, then the newest; returns those that were loaded.
 
-        What can't be loaded is logged and left for the next round: it must not keep the others from being served.
+        One other only: old versions may take minutes, in which a champion may change. What can't be loaded is logged and left for the next round: it must not keep
+        the others from being served.
         """
-        champions, others = [], []
-        for name in self._repository.names():
-            try:
-                champion, more = await self._find_missing(name)
-            except Exception:
-                log.exception("model not reconciled", extra={"model": name})
-            else:
-                champions += champion
-                others += more
-        await self._tell_ready(champions + others)
-        loaded = await self._load(champions)
+        missing = await self._find_missing()
+        await self._tell_ready(missing)
+        loaded = await self._load(missing.champions)
         for served in loaded:
             self._versions.see_champion(served.name, served.version)
-        # Old versions may take minutes; callers of the champions don't wait for them.
-        await self._tell_ready([each for each in champions + others if each not in loaded])
-        return loaded + await self._load(sorted(others, key=self._is_no_shadow))
+        await self._tell_ready(missing, loaded)
+        loaded += await self._load(sorted(missing.others, key=self._turn)[:1])
+        await self._unload_strays()
+        return loaded
 
-    async def _find_missing(self, name: str) -> tuple[list[ServedVersion], list[ServedVersion]]:
-        """Of a model's versions those to be loaded, newest first: its champion, and the others.
+    async def _find_missing(self) -> _Missing:
+        names, missing = self._repository.names(), _Missing()
+        found = await asyncio.gather(*map(self._find_missing_of, names), return_exceptions=True)
+        for name, each in zip(names, found, strict=True):
+            if isinstance(each, _Missing):
+                missing.champions += each.champions
+                missing.others += each.others
+                missing.answering_count += each.answering_count
+            else:
+                log.error("model not reconciled", extra={"model": name}, exc_info=each)
+        return missing
 
-        A version above the champion that is no shadow is being published: that is its publisher's to load.
-        """
-        champion, shadow = self._repository.champion(name), self._repository.shadow(name)
-        if not champion:
-            return [], []
+    async def _find_missing_of(self, name: str) -> _Missing:
+        """Of one model. A version above the champion that is no shadow is being published: that is its publisher's to load."""
+        champion, shadow, missing = self._repository.champion(name), self._repository.shadow(name), _Missing()
         verified = [
             each for each in reversed(self._repository.versions(name)) if shadow.is_verified(each.version, champion)
         ]
         ready = await asyncio.gather(*(self._classifier.is_ready(name, each.version) for each in verified))
-        champions, others = [], []
         for version, is_ready in zip(verified, ready, strict=True):
             is_champion = version.version == champion
             if not is_ready:
-                (champions if is_champion else others).append(version)
-            elif is_champion:
+                (missing.champions if is_champion else missing.others).append(version)
+                continue
+            if is_champion:
                 self._versions.see_champion(name, champion)
-        return champions, others
+            missing.answering_count += version.version == self._versions.champion(name)
+        return missing
 
-    def _is_no_shadow(self, served: ServedVersion) -> bool:
-        return served.version != self._repository.shadow(served.name).version
+    def _turn(self, served: ServedVersion) -> tuple[int, bool]:
+        """Those that were refused least often first, so that none blocks the others; among them shadows first."""
+        refusal = self._refusals.get((served.name, served.version))
+        is_shadow = served.version == self._repository.shadow(served.name).version
+        return refusal.count if refusal else 0, not is_shadow
 
-    async def _load(self, missing: list[ServedVersion]) -> list[ServedVersion]:
+    async def _load(self, missing: Sequence[ServedVersion]) -> list[ServedVersion]:
         loaded = []
         for served in missing:
             told = {"model": served.name, "version": served.version}
-            self._refused.discard((served.name, served.version))
             try:
                 await self._classifier.load(served, self._repository.bundle(served.name, served.version))
+                self._refusals.pop((served.name, served.version), None)
                 loaded.append(served)
             except _OUTAGES as error:
                 log.info("version not reconciled", extra=told | {"kind": error.kind})
             except Exception as error:
-                self._refused.add((served.name, served.version))
+                self._refusals.setdefault((served.name, served.version), _Refusal(self._clock())).count += 1
                 if isinstance(error, ServiceError):
                     log.info("version not reconciled", extra=told | {"kind": error.kind})
                 else:
                     log.exception("version not reconciled", extra=told)
         return loaded
 
-    async def _tell_ready(self, missing: list[ServedVersion]) -> None:
-        """Not ready is who answers a model with a version that is missing here. One that the server refuses to load another replica's refuses too, so it counts for nothing."""
-        missed = {(each.name, each.version) for each in missing} - self._refused
-        await self._readiness.tell(not any(self._versions.champion(name) == version for name, version in missed))
+    async def _tell_ready(self, missing: _Missing, loaded: Sequence[ServedVersion] = ()) -> None:
+        """Not ready is who lacks a version that it would answer with, but not for a model that is new to one who was ready, nor for one whose version was refused for long, where anything else answers."""
+        lacking = [
+            each
+            for each in [*missing.champions, *missing.others]
+            if each not in loaded and self._versions.champion(each.name) == each.version
+        ]
+        if self._was_ready:
+            lacking = [each for each in lacking if self._versions.has_seen(each.name)]
+        is_ready = not lacking or (
+            missing.answering_count + len(loaded) > 0 and all(self._is_excused(each) for each in lacking)
+        )
+        self._was_ready |= is_ready
+        await self._readiness.tell(is_ready)
+
+    def _is_excused(self, served: ServedVersion) -> bool:
+        refusal = self._refusals.get((served.name, served.version))
+        return refusal is not None and self._clock() - refusal.since_s >= EXCUSED_S
+
+    async def _unload_strays(self) -> None:
+        """Let go what was loaded here to be published, and was taken out by another replica after this one had been cut off. Versions up to the champion stay, whatever became of their folders."""
+        with contextlib.suppress(ServiceError):
+            for name, version in await self._classifier.loaded():
+                if 0 < self._repository.champion(name) < version and version not in self._repository.numbers(name):
+                    log.warning("stray version unloaded", extra={"model": name, "version": version})
+                    await self._classifier.unload(name, version)

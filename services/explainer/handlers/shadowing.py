@@ -13,7 +13,7 @@ import numpy as np
 
 from services.common.runtime.errors import InvalidInput, NotFound, ServiceError
 from services.explainer.domain.comparison import Comparison
-from services.explainer.handlers.versions import check_known
+from services.explainer.handlers.versions import LiveVersions, check_known
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,13 @@ class Shadowing:
         self,
         classifier: Classifier,
         repository: ModelRepository,
+        versions: LiveVersions,
         options: ShadowOptions,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._classifier = classifier
         self._repository = repository
+        self._versions = versions
         self._draw = draw
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._waiting_pixels = 0
@@ -106,7 +108,7 @@ class Shadowing:
 
     def _offer(self, served: ServedVersion, pictures: Sequence[np.ndarray], probabilities: np.ndarray) -> None:
         shadow = self._repository.shadow(served.name).version
-        if not shadow or served.version != self._repository.champion(served.name):
+        if not shadow or served.version != self._versions.champion(served.name):
             return
         comparison = self._find_comparison(served, shadow)
         pixel_count = sum(picture.shape[0] * picture.shape[1] for picture in pictures)

@@ -31,9 +31,15 @@ class LiveVersions:
         """
         self._loaded_champions[name] = max(version, self._loaded_champions.get(name, 0))
 
+    def has_seen(self, name: str) -> bool:
+        """Whether a champion of the model ever answered here."""
+        return name in self._loaded_champions
+
     def champion(self, name: str) -> int:
         """The version that requests without one reach here: the champion, or the one before while that loads; 0 when there is none."""
-        return self._loaded_champions.get(name) or self._repository.champion(name)
+        seen, champion = self._loaded_champions.get(name, 0), self._repository.champion(name)
+        # Above the pointer only where somebody put an older repository in its place.
+        return seen if 0 < seen <= champion else champion
 
     def find(self, name: str, version: int, digest: str = "") -> ServedVersion:
         """The version asked for; 0 means the champion, an empty digest any.

@@ -25,6 +25,12 @@ def model_name(name: str, version: int) -> str:
     return f"{name}.{version}"
 
 
+def read_model_name(named: str) -> tuple[str, int] | None:
+    """The model and the version behind a name in Triton; None when it is none of ours."""
+    name, _, version = named.rpartition(".")
+    return (name, int(version)) if name and version.isdecimal() else None
+
+
 def model_config(
     name: str, version: int, shape: tuple[int, int, int], class_count: int, bundle: Path, is_gpu: bool
 ) -> str:

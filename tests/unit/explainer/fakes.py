@@ -40,6 +40,9 @@ class InProcessClassifier:
     async def is_ready(self, name: str, version: int) -> bool:
         return (name, version) in self._loaded
 
+    async def loaded(self) -> list[tuple[str, int]]:
+        return list(self._loaded)
+
     async def load(self, served: ServedVersion, bundle: Path) -> None:
         self.on_load(served.name)
         self._loaded[served.name, served.version] = load_bundle(bundle).model

@@ -58,7 +58,7 @@ class ShadowStage:
         self.setting = SettingShadow(self.classifier, self.repository, announcing, 5)
         self.draws: list[float] = []
         self.shadowing = Shadowing(
-            self.classifier, self.repository, ShadowOptions(share, max_pixels, timeout_s), self._draw
+            self.classifier, self.repository, self.versions, ShadowOptions(share, max_pixels, timeout_s), self._draw
         )
         self.explaining = Explaining(self.classifier, self.versions, self.shadowing)
 

@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2
 from services.common.runtime.errors import Unavailable, WrongState
 from services.common.runtime.readiness import Readiness
 from services.explainer.adapters.folder_repository import FolderRepository
-from services.explainer.handlers.reconciling import Reconciling
+from services.explainer.handlers.reconciling import EXCUSED_S, Reconciling
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import ShadowPointer
 from tests.unit.explainer.fakes import InProcessClassifier
@@ -44,11 +44,30 @@ def readiness() -> Readiness:
     return Readiness(is_ready=False)
 
 
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 def reconciling(
-    classifier: InProcessClassifier, repository: FolderRepository, versions: LiveVersions, readiness: Readiness
+    classifier: InProcessClassifier,
+    repository: FolderRepository,
+    versions: LiveVersions,
+    readiness: Readiness,
+    clock: Clock,
 ) -> Reconciling:
-    return Reconciling(classifier, repository, versions, readiness)
+    return Reconciling(classifier, repository, versions, readiness, clock)
 
 
 @pytest.fixture
@@ -105,8 +124,21 @@ async def test_fresh_server_gets_champions_first_then_shadows_then_the_newest(re
         repository.add_version("one", tmp_path / "bundle", f"key-{number}")
     repository.set_champion("one", 4)
     repository.set_shadow("one", ShadowPointer().moved_to(2))
-    loaded = [(served.name, served.version) for served in await reconciling.reconcile()]
-    assert loaded == [("one", 4), ("two", 1), ("one", 2), ("one", 3), ("one", 1)]
+    rounds = [[(served.name, served.version) for served in await reconciling.reconcile()] for _ in range(4)]
+    # One that is no champion in each, for a champion may change while old versions load.
+    assert rounds == [[("one", 4), ("two", 1), ("one", 2)], [("one", 3)], [("one", 1)], []]
+
+
+async def test_old_version_that_is_refused_keeps_no_other_from_being_loaded(
+    reconciling, repository, classifier, tmp_path
+):
+    for number in (2, 3, 4):
+        repository.add_version("one", tmp_path / "bundle", f"key-{number}")
+    repository.set_champion("one", 4)
+    (repository.bundle("one", 3) / "model.safetensors").write_bytes(b"")
+    for _ in range(5):
+        await reconciling.reconcile()
+    assert [await classifier.is_ready("one", number) for number in (1, 2, 3, 4)] == [True, True, False, True]
 
 
 async def test_old_version_that_fails_does_not_keep_its_model_from_being_served(
@@ -153,11 +185,53 @@ async def test_replica_whose_server_is_away_is_not_ready_until_it_is_back(reconc
 
 
 @pytest.mark.parametrize("error", [WrongState("broken"), RuntimeError("a bug")], ids=["refused", "bug"])
-async def test_model_that_no_server_takes_does_not_make_a_replica_unready(reconciling, classifier, told, error):
+async def test_replica_whose_server_refuses_a_champion_leaves_callers_to_others_for_a_while_and_not_for_ever(
+    reconciling, classifier, told, clock, error
+):
     classifier.on_load = fail_on("one", error)
-    for _ in range(2):
-        await reconciling.reconcile()
+    await reconciling.reconcile()
+    clock.now_s = EXCUSED_S - 1
+    await reconciling.reconcile()
+    assert told == [False]
+    clock.now_s = EXCUSED_S
+    await reconciling.reconcile()
     assert told == [False, True]
+
+
+async def test_replica_whose_server_refuses_everything_is_never_ready(reconciling, classifier, told, clock):
+    def refuse(name: str) -> None:
+        raise WrongState("broken")
+
+    classifier.on_load = refuse
+    await reconciling.reconcile()
+    clock.now_s = 10 * EXCUSED_S
+    await reconciling.reconcile()
+    assert told == [False]
+
+
+async def test_model_that_is_new_takes_no_replica_out_of_service_while_it_loads(
+    reconciling, repository, classifier, told, tmp_path
+):
+    await reconciling.reconcile()
+    repository.set_champion("three", repository.add_version("three", tmp_path / "bundle", "key").version)
+    classifier.on_load = fail_on("three", Unavailable("away"))
+    await reconciling.reconcile()
+    assert told == [False, True]
+    classifier.on_load = lambda name: None
+    await reconciling.reconcile()
+    assert told == [False, True]
+
+
+async def test_version_that_another_replica_took_out_is_let_go_and_one_that_is_being_published_stays(
+    reconciling, repository, classifier, tmp_path
+):
+    await reconciling.reconcile()
+    for key in ("stray", "next"):
+        added = repository.add_version("one", tmp_path / "bundle", key)
+        await classifier.load(added, repository.bundle("one", added.version))
+    repository.remove_version("one", 2)
+    await reconciling.reconcile()
+    assert sorted(await classifier.loaded()) == [("one", 1), ("one", 3), ("two", 1)]
 
 
 async def test_replica_without_models_is_ready(reconciling, repository, told):

@@ -48,6 +48,13 @@ def test_a_late_word_of_the_champion_before_changes_nothing(versions):
     assert versions.find("net", 0).version == 2
 
 
+def test_an_older_repository_in_the_place_of_the_one_that_was_seen_is_gone_by(versions, repository):
+    versions.see_champion("net", 2)
+    repository.remove_version("net", 2)
+    repository.set_champion("net", 1)
+    assert versions.find("net", 0).version == 1
+
+
 def test_whoever_names_a_version_gets_that_one(versions):
     assert versions.find("net", 2).version == 2
 
