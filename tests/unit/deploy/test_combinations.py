@@ -40,11 +40,16 @@ EXTERNAL_REDIS = {
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS)
-def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+def components(request: pytest.FixtureRequest) -> list[str]:
+    return request.param.split()
+
+
+@pytest.fixture(scope="module")
+def objects(components: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     folder = tmp_path_factory.mktemp("combined")
     (folder / "external-redis.yaml").write_text(yaml.safe_dump(EXTERNAL_REDIS))
     more = {"configMapGenerator": [ROLES], "images": [VLLM], "resources": ["external-redis.yaml"]}
-    return render_component(folder, *request.param.split(), **more)
+    return render_component(folder, *components, **more)
 
 
 def _named(pod: Object) -> Iterator[tuple[str, str]]:
@@ -73,7 +78,7 @@ def test_a_pod_names_nothing_that_nobody_brings(objects: list[Object]):
     assert {(pod, *named) for pod, spec in pods for named in _named(spec) if named not in there} == set()
 
 
-def test_keda_asks_a_redis_with_users_as_one_of_them_whatever_it_asks_for(objects: list[Object]):
+def test_keda_asks_a_redis_with_users_as_one_of_them_whatever_it_asks_for(objects: list[Object], components: list[str]):
     secured = any(each["kind"] == "TriggerAuthentication" for each in objects)
     asked = {
         (each["metadata"]["name"], trigger["metadata"]["listName"]): trigger.get("authenticationRef")
@@ -81,10 +86,11 @@ def test_keda_asks_a_redis_with_users_as_one_of_them_whatever_it_asks_for(object
         if each["kind"] in ("ScaledObject", "ScaledJob")
         for trigger in each["spec"]["triggers"]
     }
+    assert bool(asked) == ("autoscaling" in components)
     assert set(map(str, asked.values())) <= {str({"name": "redis"} if secured else None)}, asked
 
 
-def test_keda_asks_the_redis_that_there_is(objects: list[Object]):
+def test_keda_asks_the_redis_that_there_is(objects: list[Object], components: list[str]):
     services = {each["metadata"]["name"] for each in objects if each["kind"] == "Service"}
     expected = "redis.plumbline.svc:6379" if "redis" in services else ADDRESS
     asked = [
@@ -93,7 +99,7 @@ def test_keda_asks_the_redis_that_there_is(objects: list[Object]):
         if each["kind"] in ("ScaledObject", "ScaledJob")
         for trigger in each["spec"]["triggers"]
     ]
-    assert set(asked) <= {expected}
+    assert set(asked) == ({expected} if "autoscaling" in components else set())
 
 
 def test_every_file_that_settings_name_is_mounted_where_they_say(objects: list[Object]):
