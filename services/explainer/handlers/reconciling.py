@@ -60,16 +60,13 @@ class Reconciling:
     async def keep(self, interval_s: float) -> None:
         """Reconcile for ever. A server that is away is tried again; the callers see UNAVAILABLE meanwhile."""
         while True:
-            loaded = []
             try:
-                loaded = await self.reconcile()
-                for served in loaded:
+                for served in await self.reconcile():
                     log.info("loaded", extra={"model": served.name, "version": served.version})
             except Exception:
                 # Nobody else brings a restarted server back, so no fault may end this loop.
                 log.exception("inference server not reconciled")
-            if not loaded:
-                await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s)
 
     async def reconcile(self) -> list[ServedVersion]:
         """Load the champions that are missing, and one other version, shadows first, then the newest; returns those that were loaded.
