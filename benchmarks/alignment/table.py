@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.alignment.arms import ARMS
+
+ORDER = list(ARMS)
 RESULTS = Path(__file__).parent / "results"
 HEAD = "| | seeds | all test pictures | worst group | gain in the worst group | against *nano* there | gate took |\n|---|---|---|---|---|---|---|\n"
 
@@ -27,11 +30,11 @@ def main() -> None:
 
 
 def tabulate(summary: dict[str, dict[str, Any]]) -> str:
-    """Accuracies in points: mean ± half-width of the 95 % interval over seeds; differences paired by seed, with p."""
+    """Accuracies in points: mean ± half-width of the 95 % interval over seeds; differences paired by seed, with p. Rows come in the order of the arms."""
     return HEAD + "".join(
         f"| {name} | {figures['overall']['seeds']} | {_show(figures['overall'])} | {_show(figures['worst_group'])} "
         f"| {_show(figures['worst_group'].get('gain_over_plain'))} | {_show(figures['worst_group'].get('above_nano'))} | {figures['accepted'] or ''} |\n"
-        for name, figures in summary.items()
+        for name, figures in sorted(summary.items(), key=lambda row: ORDER.index(row[0]))
     )
 
 
