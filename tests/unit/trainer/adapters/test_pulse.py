@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -17,11 +17,14 @@ class Channel:
 
     asked_s_ago: float
     has_room: bool = True
-    qos: SimpleNamespace = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._brpop_sent_at = time.monotonic() - self.asked_s_ago
-        self.qos = SimpleNamespace(can_consume=lambda: self.has_room)
+    @property
+    def _brpop_sent_at(self) -> float:
+        return time.monotonic() - self.asked_s_ago
+
+    @property
+    def qos(self) -> SimpleNamespace:
+        return SimpleNamespace(can_consume=lambda: self.has_room)
 
 
 @pytest.mark.parametrize(
