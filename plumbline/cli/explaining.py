@@ -65,10 +65,11 @@ def explain(
 ) -> None:
     """Classify pictures and show where the evidence lies."""
     with failures_told(), context.obj.client() as client:
+        attribution = f"ATTRIBUTION_METHOD_{method.name if method else 'UNSPECIFIED'}"
         asked = pb.ExplainRequest(
             model=vision_pb2.ModelVersion(name=model or only_model(client), version=version),
             target_label=target,
-            method=f"ATTRIBUTION_METHOD_{method.name if method else 'UNSPECIFIED'}",
+            method=attribution,
             with_overlay=out is not None,
             contrast_label=against,
             with_faithfulness=faithfulness,
@@ -85,12 +86,12 @@ def explain(
             named,
             version,
             target,
-            pb.AttributionMethod.Name(asked.method),
-            asked.with_overlay,
-            frame,
-            against,
-            faithfulness,
-            masks,
+            attribution,
+            with_overlay=asked.with_overlay,
+            frame=frame,
+            contrast_label=against,
+            with_faithfulness=faithfulness,
+            masks=masks,
         )
         measured = [_FAITHFULNESS] if faithfulness else []
         measured += [_LOCALIZATION] if masks else []

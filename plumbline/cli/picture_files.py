@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from PIL import Image
 
 from plumbline.client import NamedImage
 from plumbline.errors import PlumblineError
-from plumbline.pictures import PictureError, PictureLimits, decode_picture
+from plumbline.labelling.png_masks import find_marked
+from plumbline.pictures import PictureError, PictureLimits, read_picture_size
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm")
 
@@ -36,18 +39,20 @@ def name_pictures(paths: Sequence[Path]) -> list[NamedImage]:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """The boolean (height, width) mask of a picture's pixels that are not black.
+    """The boolean (height, width) mask of a picture's pixels that are not black, by the rule for critiques' masks.
 
     Raises
     ------
     PlumblineError
         When it is no picture, or all of it is black.
     """
+    data = path.read_bytes()
     try:
-        picture = decode_picture(path.read_bytes(), PictureLimits())
-    except PictureError as error:
+        read_picture_size(data, PictureLimits())
+        with Image.open(io.BytesIO(data)) as picture:
+            mask = find_marked(picture)
+    except (PictureError, ValueError, OSError) as error:
         raise PlumblineError(f"--mask: {path}: {error}") from error
-    mask = picture.reshape(*picture.shape[:2], -1).any(axis=2)
     if not mask.any():
         raise PlumblineError(f"--mask: {path} is black all over; expected what is inside to be white")
     return mask

@@ -46,9 +46,14 @@ def _read_mask(path: Path, picture: trainer_pb.ChosenPicture) -> np.ndarray:
             raise ValueError(
                 f"{mask.height}×{mask.width} pixels; expected {picture.height_px}×{picture.width_px}, the picture's"
             )
-        if mask.mode in _BY_INDEX:
-            return np.asarray(mask) != 0
-        if mask.mode not in _BY_COLOUR:
-            raise ValueError(f"mode {mask.mode}; expected one of {', '.join(_BY_INDEX + _BY_COLOUR)}")
-        channels = np.asarray(mask.convert("RGBA"))
-        return channels[..., :3].any(axis=2) & (channels[..., 3] != 0)
+        return find_marked(mask)
+
+
+def find_marked(mask: Image.Image) -> np.ndarray:
+    """The pixels that count, boolean (height, width); `ValueError` at a mode that no mask has."""
+    if mask.mode in _BY_INDEX:
+        return np.asarray(mask) != 0
+    if mask.mode not in _BY_COLOUR:
+        raise ValueError(f"mode {mask.mode}; expected one of {', '.join(_BY_INDEX + _BY_COLOUR)}")
+    channels = np.asarray(mask.convert("RGBA"))
+    return channels[..., :3].any(axis=2) & (channels[..., 3] != 0)
