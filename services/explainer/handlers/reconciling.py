@@ -103,14 +103,13 @@ class Reconciling:
             each for each in reversed(self._repository.versions(name)) if shadow.is_verified(each.version, champion)
         ]
         ready = await asyncio.gather(*(self._classifier.is_ready(name, each.version) for each in verified))
-        for version, is_ready in zip(verified, ready, strict=True):
-            is_champion = version.version == champion
-            if not is_ready:
-                (missing.champions if is_champion else missing.others).append(version)
-                continue
-            if is_champion:
-                self._versions.see_champion(name, champion)
-            missing.answering_count += version.version == self._versions.champion(name)
+        here = {each.version for each, is_ready in zip(verified, ready, strict=True) if is_ready}
+        for each in verified:
+            if each.version not in here:
+                (missing.champions if each.version == champion else missing.others).append(each)
+        if champion in here:
+            self._versions.see_champion(name, champion)
+        missing.answering_count = int(self._versions.champion(name) in here)
         return missing
 
     def _turn(self, served: ServedVersion) -> tuple[int, bool]:
@@ -159,7 +158,10 @@ class Reconciling:
     async def _unload_strays(self) -> None:
         """Let go what was loaded here to be published, and was taken out by another replica after this one had been cut off. Versions up to the champion stay, whatever became of their folders."""
         with contextlib.suppress(ServiceError):
-            for name, version in await self._classifier.loaded():
-                if 0 < self._repository.champion(name) < version and version not in self._repository.numbers(name):
-                    log.warning("stray version unloaded", extra={"model": name, "version": version})
-                    await self._classifier.unload(name, version)
+            loaded = await self._classifier.loaded()
+            for name in {name for name, _ in loaded}:
+                champion, numbers = self._repository.champion(name), self._repository.numbers(name)
+                for version in [version for model, version in loaded if model == name]:
+                    if 0 < champion < version and version not in numbers:
+                        log.warning("stray version unloaded", extra={"model": name, "version": version})
+                        await self._classifier.unload(name, version)
