@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from plumbline.stack.layout import SOURCE_ROOT, StackLayout
+from plumbline.stack.layout import SOURCE_ROOT, STATUS_FILE, StackLayout
 from plumbline.stack.processes import tail
 from plumbline.stack.supervisor import READY_TIMEOUT_S
 
@@ -99,7 +99,7 @@ def _owner(content: dict) -> psutil.Process | None:
 def _read(state: Path) -> dict | None:
     """What the supervisor told of itself; None when it told nothing that can be read."""
     try:
-        content = json.loads((state / "stack.json").read_text())
+        content = json.loads((state / STATUS_FILE).read_text())
     except (OSError, ValueError):
         return None
     return content if {"supervisor", "supervisor_started_at", "is_serving"} <= set(content) else None

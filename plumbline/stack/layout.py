@@ -20,6 +20,7 @@ from plumbline.stack.processes import Command, free_port
 from plumbline.stack.redis import redis_command
 from plumbline.stack.triton import triton_command
 
+STATUS_FILE = "stack.json"
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 _KEPT_BYTES = 8 * 2**20
 """What is larger glibc gives back when it is freed. By itself it raises the bound to 32 MiB with the first large picture, and every thread keeps
@@ -74,7 +75,7 @@ class StackLayout:
     @property
     def status_file(self) -> Path:
         """Where the supervisor tells how the stack stands."""
-        return self.state / "stack.json"
+        return self.state / STATUS_FILE
 
     def read_pids(self) -> dict[str, int]:
         """Pids by name of the processes that the supervisor started last."""
