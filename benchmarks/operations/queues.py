@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -40,20 +41,22 @@ def fewest_servers(
     share: float, most_wait_s: float, rate: float, service_s: float, variability: float, utilisation: float, least: int
 ) -> int:
     """So many that `share` of the arrivals wait `most_wait_s` at most and no more than `utilisation` of the servers' time is taken."""
-    servers = max(least, math.ceil(rate * service_s / utilisation), 1)
-    while wait_quantile(share, rate, service_s, servers, variability) > most_wait_s:
-        servers += 1
-    return servers
+    first = max(least, math.ceil(rate * service_s / utilisation), 1)
+    return _fewest(first, most_wait_s, lambda servers: wait_quantile(share, rate, service_s, servers, variability))
 
 
 def fewest_replicas(
     share: float, most_wait_s: float, rate: float, service_s: float, variability: float, utilisation: float, least: int
 ) -> int:
     """The same of replicas with one server and one queue each, over which arrivals are spread by chance: who waits at one is not served by another that is free."""
-    replicas = max(least, math.ceil(rate * service_s / utilisation), 1)
-    while wait_quantile(share, rate / replicas, service_s, 1, variability) > most_wait_s:
-        replicas += 1
-    return replicas
+    first = max(least, math.ceil(rate * service_s / utilisation), 1)
+    return _fewest(
+        first, most_wait_s, lambda replicas: wait_quantile(share, rate / replicas, service_s, 1, variability)
+    )
+
+
+def _fewest(first: int, most_wait_s: float, wait_s: Callable[[int], float]) -> int:
+    return next(count for count in itertools.count(first) if wait_s(count) <= most_wait_s)
 
 
 def simulate_waits(
