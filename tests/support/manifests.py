@@ -31,6 +31,8 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "trainer": TrainerSettings,
 }
 """What reads the variables of a service's pods."""
+SERVICE_OF = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
+"""The service that each deployment of ours runs a part of, and by whose settings."""
 Object = dict[str, Any]
 
 

@@ -24,6 +24,7 @@ from services.common.runtime.rates import CallRates
 from services.trainer.adapters.channel import calling, is_too_much
 from services.trainer.tasks import RETRIED
 from tests.support.certificates import Authority
+from tests.support.clock import Clock
 from tests.support.guarded_server import GuardedSettings, guarded_settings, serving
 
 DEADLINE_S = 5.0
@@ -34,15 +35,6 @@ UNARY, TO_STREAM, BOTH_STREAM = (
     f"/{EXPLAINER}/ExplainBatch",
 )
 SLOW = {"max_calls_per_second": 0.01, "max_call_burst": 2}
-
-
-class Clock:
-    """Goes on when it is told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

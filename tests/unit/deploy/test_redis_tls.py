@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.manifests import (
     K8S,
+    SERVICE_OF,
     Object,
     find_variables,
     list_pods,
@@ -18,7 +19,7 @@ from tests.support.manifests import (
     violations,
 )
 
-CALLERS = {"lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
+CALLERS = {deployment: service for deployment, service in SERVICE_OF.items() if service != "explainer"}
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,7 @@ import pytest
 
 from plumbline.stack.layout import StackLayout
 from plumbline.stack.processes import Command
-from tests.support.manifests import K8S, SETTINGS, Object, render
-
-SERVICE_OF = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
+from tests.support.manifests import K8S, SERVICE_OF, SETTINGS, Object, render
 
 
 @pytest.fixture(scope="module")

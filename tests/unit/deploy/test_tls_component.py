@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.manifests import (
     K8S,
+    SERVICE_OF,
     SETTINGS,
     Object,
     find_variables,
@@ -18,8 +19,6 @@ from tests.support.manifests import (
     validate,
     violations,
 )
-
-DEPLOYMENTS = {"explainer": "explainer", "lvlm": "lvlm", "trainer-api": "trainer", "trainer-worker": "trainer"}
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +35,9 @@ def plain_pods() -> dict[str, Object]:
     return list_pods(render(K8S / "overlays" / "local-cpu"))
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+@pytest.mark.parametrize("deployment", SERVICE_OF)
 def test_every_file_that_the_settings_name_is_mounted(secured, deployment):
-    pod, service = list_pods(secured)[deployment], DEPLOYMENTS[deployment]
+    pod, service = list_pods(secured)[deployment], SERVICE_OF[deployment]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in pod["containers"][0]["volumeMounts"]}
     named = {
@@ -66,7 +65,7 @@ def test_secrets_and_roles_have_no_default(secured):
 @pytest.mark.parametrize("deployment", ["explainer", "lvlm", "trainer-api"])
 def test_probes_come_with_the_services_own_certificate_and_ask_what_those_without_ask(secured, plain_pods, deployment):
     plain = plain_pods[deployment]["containers"][0]
-    container, prefix = list_pods(secured)[deployment]["containers"][0], f"{DEPLOYMENTS[deployment].upper()}_TLS_"
+    container, prefix = list_pods(secured)[deployment]["containers"][0], f"{SERVICE_OF[deployment].upper()}_TLS_"
     port = container["ports"][0]["containerPort"]
     probe_command = ["python", "-m", "plumbline.health", f"localhost:{port}"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):

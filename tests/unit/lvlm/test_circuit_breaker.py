@@ -6,18 +6,9 @@ import pytest
 
 from services.common.runtime.errors import BadModelOutput, DeadlineExceeded, Unavailable
 from services.lvlm.adapters.circuit_breaker import CircuitBreaker, CircuitOpen
+from tests.support.clock import Clock
 
 PAUSE_S = 30.0
-
-
-class Clock:
-    """A clock that is put forward by hand, seconds."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def fail(breaker: CircuitBreaker, error: BaseException | None = None) -> None:
@@ -40,7 +31,7 @@ def refused(breaker: CircuitBreaker) -> CircuitOpen:
 
 
 def test_failures_in_a_row_open_it_and_the_refusal_says_when_it_tries_again():
-    clock = Clock()
+    clock = Clock(100.0)
     breaker = opened(clock)
     clock.now += 10
     refusal = refused(breaker)
@@ -61,7 +52,7 @@ def test_an_answer_between_failures_starts_the_count_again(sign_of_life: Excepti
 
 
 def test_one_call_tries_after_the_pause_while_others_are_refused_and_its_success_closes_it():
-    clock = Clock()
+    clock = Clock(100.0)
     breaker = opened(clock)
     clock.now += PAUSE_S
     with breaker.guard():
@@ -71,7 +62,7 @@ def test_one_call_tries_after_the_pause_while_others_are_refused_and_its_success
 
 
 def test_a_try_that_fails_opens_it_for_another_pause():
-    clock = Clock()
+    clock = Clock(100.0)
     breaker = opened(clock)
     clock.now += PAUSE_S
     fail(breaker)
@@ -79,7 +70,7 @@ def test_a_try_that_fails_opens_it_for_another_pause():
 
 
 def test_a_try_whose_caller_left_lets_the_next_call_try():
-    clock = Clock()
+    clock = Clock(100.0)
     breaker = opened(clock)
     clock.now += PAUSE_S
     fail(breaker, asyncio.CancelledError())
@@ -88,7 +79,7 @@ def test_a_try_whose_caller_left_lets_the_next_call_try():
 
 
 def test_calls_that_fail_after_it_opened_do_not_put_the_next_try_off():
-    clock = Clock()
+    clock = Clock(100.0)
     breaker = CircuitBreaker("the server", 1, PAUSE_S, clock)
 
     def fail_late() -> None:

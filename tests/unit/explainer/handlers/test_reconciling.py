@@ -15,6 +15,7 @@ from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.reconciling import EXCUSED_S, Reconciling
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import ShadowPointer
+from tests.support.clock import Clock
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
 
@@ -42,16 +43,6 @@ def versions(repository: FolderRepository) -> LiveVersions:
 @pytest.fixture
 def readiness() -> Readiness:
     return Readiness(is_ready=False)
-
-
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
@@ -190,10 +181,10 @@ async def test_replica_whose_server_refuses_a_champion_leaves_callers_to_others_
 ):
     classifier.on_load = fail_on("one", error)
     await reconciling.reconcile()
-    clock.now_s = EXCUSED_S - 1
+    clock.now = EXCUSED_S - 1
     await reconciling.reconcile()
     assert told == [False]
-    clock.now_s = EXCUSED_S
+    clock.now = EXCUSED_S
     await reconciling.reconcile()
     assert told == [False, True]
 
@@ -204,7 +195,7 @@ async def test_replica_whose_server_refuses_everything_is_never_ready(reconcilin
 
     classifier.on_load = refuse
     await reconciling.reconcile()
-    clock.now_s = 10 * EXCUSED_S
+    clock.now = 10 * EXCUSED_S
     await reconciling.reconcile()
     assert told == [False]
 
