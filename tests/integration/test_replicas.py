@@ -91,27 +91,31 @@ def test_a_replica_is_ready_while_its_own_triton_has_the_champions_and_lives_all
 def test_a_publication_by_one_replica_fails_no_call_to_any_and_reaches_the_other_by_itself(stage: Stage):
     is_over = threading.Event()
 
-    def ask_on(address: str) -> list[int]:
-        versions = []
+    answers: dict[str, list[int]] = {stage.first: [], stage.second.explainer: []}
+
+    def ask_on(address: str) -> None:
         while not is_over.is_set():
-            versions.append(stage.ask(address))
-        return versions
+            answers[address].append(stage.ask(address))
 
     with ExitStack() as stack:
         stack.enter_context(stage.running("triton"))
         stack.enter_context(stage.running("explainer"))
         wait_for(stage.is_ready, READY_S)
         pool = stack.enter_context(ThreadPoolExecutor(2))
-        asking = [pool.submit(ask_on, address) for address in (stage.first, stage.second.explainer)]
+        asking = [pool.submit(ask_on, address) for address in answers]
         try:
             before = stage.ask(stage.first)
             published = stage.client.publish(NAME, stage.bundles[1], before, "second").version
             assert stage.ask(stage.first) == published
             wait_for(lambda: stage.ask(stage.second.explainer) == published, READY_S)
             assert stage.is_ready()
+            # Who asks all along has been told of it too, not only we.
+            wait_for(lambda: all(published in versions for versions in answers.values()), READY_S)
         finally:
             is_over.set()
-        for versions in (each.result() for each in asking):
+        for each in asking:
+            each.result()
+        for versions in answers.values():
             # One after the other, and none went back.
             assert set(versions) == {before, published}
             assert versions == sorted(versions)
