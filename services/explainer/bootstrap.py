@@ -21,6 +21,7 @@ from services.explainer import metrics
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.adapters.metered_classifier import MeteredClassifier
 from services.explainer.adapters.model_gauges import ModelGauges
+from services.explainer.adapters.queued_classifier import QueuedClassifier
 from services.explainer.adapters.triton_classifier import TritonClassifier
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.explaining import Explaining
@@ -43,7 +44,7 @@ async def run(settings: ExplainerSettings) -> None:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings.segmentation_threads)
     triton = TritonClassifier(settings.triton_address, settings.publish_timeout_s, settings.is_gpu)
-    classifier = MeteredClassifier(triton)
+    classifier = MeteredClassifier(QueuedClassifier(triton))
     repository = FolderRepository(settings.model_repository)
     versions = LiveVersions(repository)
     store = open_store(settings.store_root)

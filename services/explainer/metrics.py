@@ -18,7 +18,7 @@ INFERENCE_PICTURES = Histogram(
 )
 INFERENCE_FAILURES = Counter(
     "plumbline_explainer_inference_failures_total",
-    "Batches without an answer from Triton, by the kind of error: OVERLOADED where its queue was full.",
+    "Batches without an answer from Triton, by the kind of error: OVERLOADED where the queue before it was full.",
     ["kind"],
 )
 SEGMENTATION_WAITING = Gauge(

@@ -12,7 +12,6 @@ from tritonclient.utils import InferenceServerException
 from services.common.runtime.errors import (
     DeadlineExceeded,
     InvalidInput,
-    Overloaded,
     Unavailable,
     Unsupported,
     WrongState,
@@ -143,9 +142,7 @@ class TritonClassifier:
                 model_name(served.name, served.version),
                 inputs,
                 outputs=[triton.InferRequestedOutput(name) for name in names],
-                client_timeout=timeout_s,
-                timeout=int(timeout_s * 1e6),  # in Triton's queue, microseconds
-                priority=tensors.IN_BULK if question and question.in_bulk else tensors.AT_ONCE,
+                client_timeout=timeout_s,  # Triton takes a call out of its queue when this is over
             )
         except InferenceServerException as error:
             raise _translate(error, f"{served.name} version {served.version}") from error
@@ -161,12 +158,10 @@ def _input(name: str, values: np.ndarray, dtype: str) -> triton.InferInput:
 def _translate(error: InferenceServerException, what: str) -> Exception:
     """What a failure means to us. What is neither an outage, nor load, nor the model's kind is a bug, there or here."""
     status, message = str(error.status()), error.message() or ""
-    if "DEADLINE_EXCEEDED" in status or "timed out" in message.lower() or "timeout expired" in message.lower():
+    if "DEADLINE_EXCEEDED" in status or "timed out" in message.lower():
         return DeadlineExceeded(f"Triton did not answer in time: {what}")
     if tensors.UNFIT in message:
         return InvalidInput("method", message.partition(tensors.UNFIT)[2])
-    if "maximum queue size" in message:
-        return Overloaded(f"Triton's queue is full: {what}")
     if "UNIMPLEMENTED" in status:
         return Unsupported(f"{what}: {message}")
     if "NOT_FOUND" in status:

@@ -21,7 +21,7 @@ MAX_IN_WORK = 32
 MAX_BYTES_IN_WORK = 64 * 2**20
 """Of encoded pictures, as in the largest request of `Explain`."""
 RETRY_S = 1.0
-"""Pause before a part is asked for again that found the inference server's queue full."""
+"""Pause before a part is asked for again that found the queue full."""
 _FIELD = "image.data"
 
 
@@ -81,7 +81,7 @@ class ExplainingBatches:
             try:
                 return await self._explaining.explain_each(served, pictures, options, budget)
             except Overloaded:
-                if budget.remaining_s("the inference server's queue was full") <= RETRY_S:
+                if budget.remaining_s("the queue was full") <= RETRY_S:
                     raise
             await asyncio.sleep(RETRY_S)
 

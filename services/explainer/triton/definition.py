@@ -53,15 +53,8 @@ def model_config(
                 _tensor(tensors.FAITHFULNESS, "FP32", 2),
             ],
             "instance_group": [{"count": 1, "kind": "KIND_GPU" if is_gpu else "KIND_CPU"}],
-            "dynamic_batching": {
-                "priority_levels": len(tensors.PRIORITIES),
-                "default_priority_level": tensors.AT_ONCE,
-                "default_queue_policy": {
-                    "max_queue_size": tensors.MAX_QUEUE,
-                    "timeout_action": "REJECT",
-                    "allow_timeout_override": True,
-                },
-            },
+            # No priorities, bounds or timeouts: with any of them the batcher sleeps while requests wait (adapters/queued_classifier).
+            "dynamic_batching": {},
             "parameters": {BUNDLE: {"string_value": str(bundle.resolve())}},
         }
     )

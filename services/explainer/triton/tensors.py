@@ -17,6 +17,3 @@ METHOD_NAMES = tuple(METHODS)
 UNFIT = "method unfit: "
 """Before what an error says when a method does not go with a model's architecture."""
 MAX_BATCH = 64
-MAX_QUEUE = 512
-AT_ONCE, IN_BULK = PRIORITIES = (1, 2)
-"""As Triton counts them: what has the lower number goes first."""

@@ -6,7 +6,6 @@ from tritonclient.utils import InferenceServerException
 from services.common.runtime.errors import (
     DeadlineExceeded,
     InvalidInput,
-    Overloaded,
     ServiceError,
     Unavailable,
     Unsupported,
@@ -22,9 +21,7 @@ from services.explainer.triton import tensors
         ("UNAVAILABLE", "failed to connect to all addresses", Unavailable),
         ("CANCELLED", "the server shuts down", Unavailable),
         ("INTERNAL", "Stub process 'net_0_0' is not healthy.", Unavailable),
-        ("UNAVAILABLE", "request for model 'net' exceeds maximum queue size", Overloaded),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineExceeded),
-        ("UNAVAILABLE", "Request timeout expired", DeadlineExceeded),
         ("UNIMPLEMENTED", "DEEP_LIFT_SHAP failed on this model", Unsupported),
     ],
 )
