@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.common.runtime.errors import DeadlineExceeded, ServiceError, Unavailable
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 EXCUSED_S = 300.0
 """For so long a replica whose server refuses a champion leaves callers to the others, whose servers may take it. Then it may be the version, and the other models need this replica too."""
+LONGEST_PAUSE_S = 60.0
+"""A version that the server refuses is tried again after a second, two, four, and at last each minute: to be refused costs it an import of everything, and a line in the log."""
 _OUTAGES = (Unavailable, DeadlineExceeded)
 
 
@@ -32,10 +34,16 @@ class _Missing:
 
 @dataclass
 class _Refusal:
-    """Since when the server refuses a version, by our clock, and how often it did."""
+    """Since when the server refuses a version, by our clock, how often it did, and when it is asked again."""
 
     since_s: float
     count: int = 0
+    again_s: float = 0.0
+
+    def count_one(self, now_s: float) -> None:
+        """Once more."""
+        self.again_s = now_s + min(2.0**self.count, LONGEST_PAUSE_S)
+        self.count += 1
 
 
 class Reconciling:
@@ -71,16 +79,16 @@ class Reconciling:
     async def reconcile(self) -> list[ServedVersion]:
         """Load the champions that are missing, and one other version, shadows first, then the newest; returns those that were loaded.
 
-        One other only: old versions may take minutes, in which a champion may change. What can't be loaded is logged and left for the next round: it must not keep
+        One other only: old versions may take minutes, in which a champion may change. What can't be loaded is logged and left for a later round: it must not keep
         the others from being served.
         """
         missing = await self._find_missing()
         await self._tell_ready(missing)
-        loaded = await self._load(missing.champions)
+        loaded = await self._load(filter(self._is_due, missing.champions))
         for served in loaded:
             self._versions.see_champion(served.name, served.version)
         await self._tell_ready(missing, loaded)
-        loaded += await self._load(sorted(missing.others, key=self._turn)[:1])
+        loaded += await self._load(sorted(filter(self._is_due, missing.others), key=self._turn)[:1])
         await self._unload_strays()
         return loaded
 
@@ -112,13 +120,17 @@ class Reconciling:
         missing.answering_count = int(self._versions.champion(name) in here)
         return missing
 
+    def _is_due(self, served: ServedVersion) -> bool:
+        refusal = self._refusals.get((served.name, served.version))
+        return refusal is None or self._clock() >= refusal.again_s
+
     def _turn(self, served: ServedVersion) -> tuple[int, bool]:
         """Those that were refused least often first, so that none blocks the others; among them shadows first."""
         refusal = self._refusals.get((served.name, served.version))
         is_shadow = served.version == self._repository.shadow(served.name).version
         return refusal.count if refusal else 0, not is_shadow
 
-    async def _load(self, missing: Sequence[ServedVersion]) -> list[ServedVersion]:
+    async def _load(self, missing: Iterable[ServedVersion]) -> list[ServedVersion]:
         loaded = []
         for served in missing:
             told = {"model": served.name, "version": served.version}
@@ -129,7 +141,8 @@ class Reconciling:
             except _OUTAGES as error:
                 log.info("version not reconciled", extra=told | {"kind": error.kind})
             except Exception as error:
-                self._refusals.setdefault((served.name, served.version), _Refusal(self._clock())).count += 1
+                now_s = self._clock()
+                self._refusals.setdefault((served.name, served.version), _Refusal(now_s)).count_one(now_s)
                 if isinstance(error, ServiceError):
                     log.info("version not reconciled", extra=told | {"kind": error.kind})
                 else:

@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2
 from services.common.runtime.errors import Unavailable, WrongState
 from services.common.runtime.readiness import Readiness
 from services.explainer.adapters.folder_repository import FolderRepository
-from services.explainer.handlers.reconciling import EXCUSED_S, Reconciling
+from services.explainer.handlers.reconciling import EXCUSED_S, LONGEST_PAUSE_S, Reconciling
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import ShadowPointer
 from tests.support.clock import Clock
@@ -139,6 +139,26 @@ async def test_old_version_that_fails_does_not_keep_its_model_from_being_served(
     (tmp_path / "models" / "one" / "1" / "bundle" / "model.safetensors").write_bytes(b"")
     await reconciling.reconcile()
     assert [await classifier.is_ready("one", number) for number in (1, 2)] == [False, True]
+
+
+async def test_version_that_is_refused_is_tried_at_ever_longer_pauses(
+    reconciling, repository, classifier, clock, tmp_path
+):
+    tried_at: list[float] = []
+
+    def refuse(name: str) -> None:
+        if name == "one":
+            tried_at.append(clock.now)
+            raise WrongState("broken")
+
+    classifier.on_load = refuse
+    for now_s in range(300):
+        clock.now = now_s
+        await reconciling.reconcile()
+    assert tried_at == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
+    classifier.on_load = lambda name: None
+    clock.now = 243 + LONGEST_PAUSE_S
+    assert await names_loaded(reconciling) == ["one"]
 
 
 @pytest.mark.parametrize("error", [WrongState("broken"), RuntimeError("a bug")], ids=["refused", "bug"])
