@@ -142,7 +142,7 @@ class TritonClassifier:
                 model_name(served.name, served.version),
                 inputs,
                 outputs=[triton.InferRequestedOutput(name) for name in names],
-                client_timeout=timeout_s,  # Triton takes a call out of its queue when this is over
+                client_timeout=timeout_s,  # what is over is cancelled in Triton, and the backend passes it over
             )
         except InferenceServerException as error:
             raise _translate(error, f"{served.name} version {served.version}") from error

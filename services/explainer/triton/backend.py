@@ -26,6 +26,9 @@ from services.explainer.triton.definition import BUNDLE
 class _CancelledError(Exception):
     """Nobody waits for the answer."""
 
+    def __init__(self) -> None:
+        super().__init__("the caller left")
+
 
 class TritonPythonModel:
     """Triton's contract: `initialize`, `execute`, `finalize`."""
@@ -47,18 +50,33 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         """Answer each request, in order, as soon as its maps are made: responses that were returned would all wait for the last."""
+        requests = self._drop_cancelled(requests)
+        if not requests:
+            return
         pixel_values = [self._read(request, tensors.PIXEL_VALUES).to(self._bundle.device) for request in requests]
         everything, logits = torch.cat(pixel_values), Logits(self._bundle.model)
         with torch.inference_mode():
             parts = everything.split(logits.rows_in_flight(everything))
             answers = torch.cat([logits(part) for part in parts]).split([len(pixels) for pixels in pixel_values])
         for request, *row in zip(requests, pixel_values, answers, strict=True):
-            response = self._respond(request, *row)
-            request.get_response_sender().send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            self._send(request, self._respond(request, *row))
 
     def finalize(self) -> None:
         """Let the weights go."""
         del self._bundle
+
+    def _drop_cancelled(self, requests: list[Any]) -> list[Any]:
+        """Those that somebody waits for: Triton hands over calls, too, that ended while they waited."""
+        wanted = []
+        for request in requests:
+            if request.is_cancelled():
+                self._send(request, self._refuse(_CancelledError()))
+            else:
+                wanted.append(request)
+        return wanted
+
+    def _send(self, request: Any, response: Any) -> None:
+        request.get_response_sender().send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _respond(self, request: Any, pixel_values: torch.Tensor, answers: torch.Tensor) -> Any:
         wanted = set(request.requested_output_names())
@@ -83,7 +101,7 @@ class TritonPythonModel:
 
         def check_wanted() -> None:
             if request.is_cancelled():
-                raise _CancelledError("the caller left")
+                raise _CancelledError
 
         name = tensors.METHOD_NAMES[int(self._read(request, tensors.METHOD)[0, 0])]
         contrast = self._read(request, tensors.CONTRAST)
