@@ -138,7 +138,7 @@ async def test_no_caller_of_several_is_left_waiting_while_the_model_is_free(serv
         await asyncio.gather(*(call() for _ in range(8)))
     finally:
         await classifier.close()
-    # Eight answers take 50 ms. With priorities or bounds in Triton's queue one in five waited half a second, the model idle.
+    # With priorities, a bound or times in Triton's queue many wait half a second, the model idle (benchmarks/explainer/triton_queue).
     assert np.percentile(took_s, 95) < 0.3
 
 
