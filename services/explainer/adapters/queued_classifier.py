@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 
-from services.common.runtime.errors import DeadlineExceeded, Overloaded
+from services.common.runtime.errors import Overloaded
 from services.explainer.handlers.budget import Budget
 from services.explainer.ports import Classifier, Inference, Question, ServedVersion
 
@@ -20,6 +20,7 @@ MAX_QUEUE = 512
 """Calls for a version that are computed or wait."""
 BULK_AT_A_TIME = 2
 """Calls in bulk for a version that are computed or next: while one is computed, the other is on its way. Who asks at once waits for these at most."""
+IN_BULK, AT_ONCE = True, False
 
 
 class QueuedClassifier:
@@ -61,7 +62,7 @@ class QueuedClassifier:
             raise Overloaded(f"{MAX_QUEUE} calls wait for {served.name} version {served.version}")
         queue.call_count += 1
         try:
-            async with queue.bulk_turn(budget) if in_bulk else queue.turn_at_once():
+            async with queue.turn(budget, in_bulk):
                 yield
         finally:
             queue.call_count -= 1
@@ -74,33 +75,24 @@ class _Queue:
 
     def __init__(self) -> None:
         self.call_count = 0
-        self._at_once_count = self._bulk_count = 0
+        self._taken = {IN_BULK: 0, AT_ONCE: 0}
         self._is_freed = asyncio.Event()
 
     @asynccontextmanager
-    async def turn_at_once(self) -> AsyncIterator[None]:
-        self._at_once_count += 1
+    async def turn(self, budget: Budget, in_bulk: bool) -> AsyncIterator[None]:
+        if in_bulk:
+            await self._let_others_go_first(budget)
+        self._taken[in_bulk] += 1
         try:
             yield
         finally:
-            self._at_once_count -= 1
+            self._taken[in_bulk] -= 1
             self._is_freed.set()
 
-    @asynccontextmanager
-    async def bulk_turn(self, budget: Budget) -> AsyncIterator[None]:
-        while self._at_once_count or self._bulk_count >= BULK_AT_A_TIME:
+    async def _let_others_go_first(self, budget: Budget) -> None:
+        while self._taken[AT_ONCE] or self._taken[IN_BULK] >= BULK_AT_A_TIME:
             self._is_freed.clear()
-            await self._wait(budget.remaining_s("others went first"))
-        self._bulk_count += 1
-        try:
-            yield
-        finally:
-            self._bulk_count -= 1
-            self._is_freed.set()
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._is_freed.wait()
-        except TimeoutError as error:
-            raise DeadlineExceeded("no time is left: others went first") from error
+            remaining_s = budget.remaining_s("others went first")
+            with suppress(TimeoutError):  # the budget tells of it
+                async with asyncio.timeout(remaining_s):
+                    await self._is_freed.wait()

@@ -120,13 +120,16 @@ class Reconciling:
         missing.answering_count = int(self._versions.champion(name) in here)
         return missing
 
+    def _refusal(self, served: ServedVersion) -> _Refusal | None:
+        return self._refusals.get((served.name, served.version))
+
     def _is_due(self, served: ServedVersion) -> bool:
-        refusal = self._refusals.get((served.name, served.version))
+        refusal = self._refusal(served)
         return refusal is None or self._clock() >= refusal.again_s
 
     def _turn(self, served: ServedVersion) -> tuple[int, bool]:
         """Those that were refused least often first, so that none blocks the others; among them shadows first."""
-        refusal = self._refusals.get((served.name, served.version))
+        refusal = self._refusal(served)
         is_shadow = served.version == self._repository.shadow(served.name).version
         return refusal.count if refusal else 0, not is_shadow
 
@@ -165,7 +168,7 @@ class Reconciling:
         await self._readiness.tell(is_ready)
 
     def _is_excused(self, served: ServedVersion) -> bool:
-        refusal = self._refusals.get((served.name, served.version))
+        refusal = self._refusal(served)
         return refusal is not None and self._clock() - refusal.since_s >= EXCUSED_S
 
     async def _unload_strays(self) -> None:
