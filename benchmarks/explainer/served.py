@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import grpc
 import numpy as np
+import tritonclient.grpc as triton
 
 from plumbline.client import MAX_MESSAGE_BYTES, Client
 from plumbline.common.v1 import vision_pb2
@@ -17,6 +20,8 @@ from plumbline.stack.bundles import store_bundle
 from plumbline.stack.layout import StackLayout
 
 CALL_TIMEOUT_S = 60.0
+LIVE_S = 240.0
+"""Patience with a Triton that starts."""
 
 
 def publish(layout: StackLayout, name: str, bundle: Path, expected_champion: int = 0) -> vision_pb2.ModelVersion:
@@ -53,6 +58,18 @@ class Caller:
             without_segments=without_segments,
         )
         return self._stub.Explain(request, timeout=CALL_TIMEOUT_S)
+
+
+def wait_live(address: str) -> float:
+    """When the Triton at `address` said that it is live, by `time.perf_counter`."""
+    end = time.perf_counter() + LIVE_S
+    with triton.InferenceServerClient(address) as client:
+        while time.perf_counter() < end:
+            with suppress(triton.InferenceServerException):
+                if client.is_server_live(client_timeout=1.0):
+                    return time.perf_counter()
+            time.sleep(0.05)
+    raise RuntimeError(f"Triton was not live within {LIVE_S:.0f} s")
 
 
 def read_maps(reply: pb.ExplainResponse) -> np.ndarray:

@@ -33,13 +33,11 @@ import numpy as np
 import psutil
 import torch
 import transformers
-import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException
 
 from benchmarks.explainer.bad_requests import find_explainer
 from benchmarks.explainer.cases import DEEP_LIFT_SHAP, SMALL_CNN, Work, draw_pictures, write_net
 from benchmarks.explainer.load import ask_when_due, drive, summarise_seconds
-from benchmarks.explainer.served import Caller, publish
+from benchmarks.explainer.served import Caller, publish, wait_live
 from benchmarks.provenance import where
 from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import StackLayout
@@ -220,7 +218,7 @@ def _kill_triton(layout: StackLayout, asking: Asking) -> dict[str, Any]:
             process = psutil.Process(layout.read_pids()["triton"])
             process.send_signal(signal.SIGKILL)
             process.wait()
-            live_s = _wait_live(layout.triton)
+            live_s = wait_live(layout.triton)
             recovered_s = _wait_calm(answers, killed_s)
         finally:
             is_over.set()
@@ -240,23 +238,6 @@ def _kill_triton(layout: StackLayout, asking: Asking) -> dict[str, Any]:
         "answered_after_s": round(recovered_s - killed_s, 2),
         "answered_after_triton_live_s": round(recovered_s - live_s, 2),
     }
-
-
-def _wait_live(address: str) -> float:
-    """When Triton said that it is live."""
-    end = time.perf_counter() + PATIENCE_S
-    client = triton.InferenceServerClient(address)
-    try:
-        while time.perf_counter() < end:
-            try:
-                if client.is_server_live(client_timeout=1.0):
-                    return time.perf_counter()
-            except InferenceServerException:
-                pass
-            time.sleep(0.05)
-    finally:
-        client.close()
-    raise RuntimeError(f"Triton was not live within {PATIENCE_S:.0f} s of its end")
 
 
 def _wait_calm(answers: Sequence[Answer], since_s: float) -> float:

@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +25,15 @@ import tritonclient.grpc as triton
 
 from benchmarks.explainer.cases import DEEP_LIFT_SHAP, SMALL_CNN, Work, draw_pictures, write_net
 from benchmarks.explainer.load import Load, drive, summarise_latencies, summarise_rates, summarise_ratios
+from benchmarks.explainer.served import wait_live
 from benchmarks.provenance import where
 from plumbline.stack.processes import free_port, start, stop
 from plumbline.stack.triton import triton_command
 from services.common.vision.model_bundle import load_bundle
+from services.explainer.adapters.triton_classifier import list_tensors
+from services.explainer.ports import Question
 from services.explainer.triton import tensors
-from services.explainer.triton.definition import FILES, model_config
+from services.explainer.triton.definition import FILES, model_config, model_name
 
 PLAIN = "plain"
 QUEUES: dict[str, dict[str, Any]] = {
@@ -87,24 +89,13 @@ def running_triton(folder: Path) -> Iterator[triton.InferenceServerClient]:
     """A client of a Triton that has loaded nothing."""
     port = free_port()
     child = start(triton_command(folder / "models", folder, port, free_port()), folder)
-    client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
     try:
-        end = time.monotonic() + _START_S
-        while not _is_live(client):
-            if time.monotonic() > end:
-                raise RuntimeError(f"Triton did not start in {_START_S:g} s")
-            time.sleep(0.1)
-        yield client
+        wait_live(address)
+        with triton.InferenceServerClient(address) as client:
+            yield client
     finally:
-        client.close()
         stop([child])
-
-
-def _is_live(client: triton.InferenceServerClient) -> bool:
-    try:
-        return client.is_server_ready(client_timeout=1.0)
-    except triton.InferenceServerException:
-        return False
 
 
 def load(client: triton.InferenceServerClient, bundle: Path, number: int, queue: dict[str, Any]) -> None:
@@ -125,7 +116,7 @@ def measure(
     loads: dict[tuple[str, int], list[Load]] = {(queue, callers): [] for queue, _, callers in ways}
     for repeat in range(repeats):
         for queue, number, callers in ways if repeat % 2 == 0 else reversed(ways):
-            name = f"{SMALL_CNN}.{number}"
+            name = model_name(SMALL_CNN, number)
             taken = drive(
                 lambda index, name=name: explain(client, name, pixel_values[index % PICTURES]), callers, count
             )
@@ -139,19 +130,8 @@ def measure(
 
 def explain(client: triton.InferenceServerClient, name: str, picture: np.ndarray) -> np.ndarray:
     """The map of one picture (channels, height, width)."""
-    inputs = [
-        _input(tensors.PIXEL_VALUES, picture[None], "FP32"),
-        _input(tensors.TARGET, np.full((1, 1), -1, np.int64), "INT64"),
-        _input(tensors.METHOD, np.full((1, 1), tensors.METHOD_NAMES.index(DEEP_LIFT_SHAP), np.int64), "INT64"),
-    ]
-    outputs = [triton.InferRequestedOutput(tensors.ATTRIBUTION)]
+    inputs, outputs = list_tensors(picture[None], Question(DEEP_LIFT_SHAP))
     return client.infer(name, inputs, outputs=outputs, client_timeout=_CALL_S).as_numpy(tensors.ATTRIBUTION)
-
-
-def _input(name: str, values: np.ndarray, dtype: str) -> triton.InferInput:
-    tensor = triton.InferInput(name, list(values.shape), dtype)
-    tensor.set_data_from_numpy(values)
-    return tensor
 
 
 if __name__ == "__main__":

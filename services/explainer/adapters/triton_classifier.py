@@ -124,29 +124,37 @@ class TritonClassifier:
     async def _infer_piece(
         self, served: ServedVersion, pixel_values: np.ndarray, timeout_s: float, question: Question | None
     ) -> dict[str, np.ndarray]:
-        numbers, names = {tensors.TARGET: -1, tensors.METHOD: 0}, [tensors.LOGITS]
-        if question:
-            numbers = {tensors.TARGET: question.target, tensors.METHOD: tensors.METHOD_NAMES.index(question.method)}
-            numbers |= {tensors.CONTRAST: question.contrast} if question.contrast >= 0 else {}
-            names += [tensors.ATTRIBUTION, tensors.DELTA]
-            names += [tensors.FAITHFULNESS] if question.with_faithfulness else []
-        inputs = [
-            _input(tensors.PIXEL_VALUES, np.ascontiguousarray(pixel_values, dtype=np.float32), "FP32"),
-            *(
-                _input(name, np.full((len(pixel_values), 1), number, dtype=np.int64), "INT64")
-                for name, number in numbers.items()
-            ),
-        ]
+        inputs, outputs = list_tensors(pixel_values, question)
         try:
             result = await self._client.infer(
                 model_name(served.name, served.version),
                 inputs,
-                outputs=[triton.InferRequestedOutput(name) for name in names],
+                outputs=outputs,
                 client_timeout=timeout_s,  # what is over is cancelled in Triton, and the backend passes it over
             )
         except InferenceServerException as error:
             raise _translate(error, f"{served.name} version {served.version}") from error
-        return {name: result.as_numpy(name) for name in names}
+        return {output.name(): result.as_numpy(output.name()) for output in outputs}
+
+
+def list_tensors(
+    pixel_values: np.ndarray, question: Question | None
+) -> tuple[list[triton.InferInput], list[triton.InferRequestedOutput]]:
+    """What Triton is sent for a batch (batch, channels, height, width), and what it is asked for."""
+    numbers, names = {tensors.TARGET: -1, tensors.METHOD: 0}, [tensors.LOGITS]
+    if question:
+        numbers = {tensors.TARGET: question.target, tensors.METHOD: tensors.METHOD_NAMES.index(question.method)}
+        numbers |= {tensors.CONTRAST: question.contrast} if question.contrast >= 0 else {}
+        names += [tensors.ATTRIBUTION, tensors.DELTA]
+        names += [tensors.FAITHFULNESS] if question.with_faithfulness else []
+    inputs = [
+        _input(tensors.PIXEL_VALUES, np.ascontiguousarray(pixel_values, dtype=np.float32), "FP32"),
+        *(
+            _input(name, np.full((len(pixel_values), 1), number, dtype=np.int64), "INT64")
+            for name, number in numbers.items()
+        ),
+    ]
+    return inputs, [triton.InferRequestedOutput(name) for name in names]
 
 
 def _input(name: str, values: np.ndarray, dtype: str) -> triton.InferInput:
