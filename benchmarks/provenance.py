@@ -1,12 +1,15 @@
-"""Where a number comes from: what every result file says of its making."""
+"""Result files, and what every one says of its making."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +24,14 @@ def where() -> dict[str, str | None]:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "torch": torch.__version__,
     }
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a result file, whole or not at all: some are written anew after each part, and go on from what they hold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def _git(*arguments: str) -> str | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import sys
 import time
@@ -38,7 +37,7 @@ from benchmarks.alignment.problem import Problem
 from benchmarks.alignment.small_resnet import train_resnet
 from benchmarks.decoy.data import MNIST
 from benchmarks.decoy.shortcut_model import LABELS, train_net
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS, attribute
 from services.explainer.domain.segmentation.segments import SegmentationOptions, segment_maps
 from services.trainer.domain.fine_tuning import PAPER_RECIPE, Recipe, Setting, fine_tune
@@ -93,8 +92,7 @@ def main() -> None:
         "steps": steps,
         "critiques_s_per_1000_pictures": time_critiques(problem, arguments.seed),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, report)
 
 
 def list_workloads(problem: Problem, seed: int) -> dict[str, Callable[[], Workload]]:

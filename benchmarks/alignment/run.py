@@ -28,7 +28,7 @@ from benchmarks.alignment.problem import Problem
 from benchmarks.alignment.stage import Effort, Stage, digest_of
 from benchmarks.alignment.stickers import load_stickers
 from benchmarks.alignment.summary import summarise
-from benchmarks.provenance import ROOT, where
+from benchmarks.provenance import ROOT, where, write_report
 
 PROBLEMS: dict[str, tuple[Callable[[int], Problem], Effort]] = {
     "ross": (partial(load_digits, "ross"), Effort(100, 6000)),
@@ -55,7 +55,6 @@ def main() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
     out = arguments.out or RESULTS / f"{arguments.problem}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
     runs: dict[str, dict[str, Any]] = json.loads(out.read_text())["runs"] if out.exists() else {}
     load, effort = PROBLEMS[arguments.problem]
     for seed in arguments.seeds:
@@ -66,10 +65,10 @@ def main() -> None:
         for name in arguments.arms:
             kept = cache / f"{name.replace(' ', '-')}-{digest}.json"
             if not kept.exists():
-                kept.write_text(json.dumps(_run(stage, name)))
+                write_report(kept, _run(stage, name))
             runs.setdefault(str(seed), {})[name] = json.loads(kept.read_text())
             report = {"about": where() | {"problem": arguments.problem, "effort": vars(effort)}}
-            out.write_text(json.dumps(report | {"summary": summarise(runs), "runs": runs}, indent=1) + "\n")
+            write_report(out, report | {"summary": summarise(runs), "runs": runs})
 
 
 def _run(stage: Stage, name: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.decoy import controls
 from benchmarks.decoy.data import MNIST, DecoyDigits, DecoySplits, load_splits, write_imagefolder
 from benchmarks.decoy.shortcut_model import EPOCHS, train_shortcut_model, write_bundle
-from benchmarks.provenance import ROOT, where
+from benchmarks.provenance import ROOT, where, write_report
 from plumbline.cli.watching import follow, state_name
 from plumbline.client import Client
 from plumbline.report import Truth, collect, render
@@ -90,8 +90,7 @@ def main() -> None:
         **where(),
     }
     result = arguments.result or state / "result.json"
-    result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_text(json.dumps(numbers, indent=1) + "\n")
+    write_report(result, numbers)
     _print_table(numbers)
     console.print(f"report: {state / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(

@@ -32,7 +32,7 @@ import transformers
 from benchmarks.decoy.data import load_splits
 from benchmarks.decoy.shortcut_model import train_shortcut_model, write_bundle
 from benchmarks.explainer.malformed import PATIENT, BadRequest, good_picture, make_bad_request
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from plumbline.client import Client
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.stack.bundles import store_bundle
@@ -133,8 +133,7 @@ def main() -> None:
         write_bundle(bundle, train_shortcut_model(digits, 0, MODEL_EPOCHS), digits, 0, MODEL_EPOCHS)
         with tied_stack(Path(folder) / "stack") as layout:
             result = _measure(layout, bundle, arguments.count, arguments.seed)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, result)
 
 
 def _measure(layout: StackLayout, bundle: Path, count: int, seed: int) -> dict[str, Any]:

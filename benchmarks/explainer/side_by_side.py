@@ -44,7 +44,7 @@ from benchmarks.explainer.cases import (
 )
 from benchmarks.explainer.load import Load, drive, summarise_latencies, summarise_rates, summarise_ratios
 from benchmarks.explainer.served import CALL_TIMEOUT_S, Caller, publish, read_maps
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import SOURCE_ROOT
 from plumbline.stack.processes import Child, Command, free_port, start, stop, tail
@@ -161,8 +161,7 @@ def main() -> None:
                 results[case.name] = _measure(case, bundle, caller, others, repeats, arguments.seed)
     about = where() | {"threads": {OURS: 1} | dict.fromkeys(pythons, arguments.threads)}
     about |= {"seed": arguments.seed, "repeats": repeats, "quick": arguments.quick}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"about": about, "cases": results}, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, {"about": about, "cases": results})
 
 
 @contextmanager

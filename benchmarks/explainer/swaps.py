@@ -15,7 +15,6 @@ what it serves. Triton is back when it says that it is live.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -38,7 +37,7 @@ from benchmarks.explainer.bad_requests import find_explainer
 from benchmarks.explainer.cases import DEEP_LIFT_SHAP, SMALL_CNN, Work, draw_pictures, write_net
 from benchmarks.explainer.load import ask_when_due, drive, summarise_seconds
 from benchmarks.explainer.served import Caller, publish, wait_live
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from plumbline.stack.control import tied_stack
 from plumbline.stack.layout import StackLayout
 from services.common.vision.model_bundle import bundle_digest
@@ -129,8 +128,7 @@ def main() -> None:
         with Caller(layout.explainer) as caller:
             result = _measure(layout, caller, bundles, minutes * 60, arguments.share, arguments.seed)
     about = where() | {"seed": arguments.seed, "callers": CALLERS, "watchers": WATCHERS, "quick": arguments.quick}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"about": about} | result, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, {"about": about} | result)
 
 
 def _measure(

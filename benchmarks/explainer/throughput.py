@@ -15,7 +15,6 @@ callers wait for who take turns at our method in this process; added latency is 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -50,7 +49,7 @@ from benchmarks.explainer.load import (
     summarise_ratios,
 )
 from benchmarks.explainer.served import Caller, publish, read_maps
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from plumbline.stack.control import tied_stack
 
 THREADS = 1
@@ -102,8 +101,7 @@ def main() -> None:
                 for case in cases
             }
     about = where() | {"threads": THREADS, "seed": arguments.seed, "repeats": repeats, "quick": arguments.quick}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"about": about, "cases": results}, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, {"about": about, "cases": results})
 
 
 def _measure(case: Case, bundle: Path, caller: Caller, repeats: int, sizes: Sequence[int], seed: int) -> dict[str, Any]:

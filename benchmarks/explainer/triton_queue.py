@@ -26,7 +26,7 @@ import tritonclient.grpc as triton
 from benchmarks.explainer.cases import DEEP_LIFT_SHAP, SMALL_CNN, Work, draw_pictures, write_net
 from benchmarks.explainer.load import Load, drive, summarise_latencies, summarise_rates, summarise_ratios
 from benchmarks.explainer.served import wait_live
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from plumbline.stack.processes import free_port, start, stop
 from plumbline.stack.triton import triton_command
 from services.common.vision.model_bundle import load_bundle
@@ -80,8 +80,7 @@ def main() -> None:
             for callers in CALLERS
         },
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, report)
 
 
 @contextmanager

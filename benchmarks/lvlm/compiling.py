@@ -26,7 +26,7 @@ from typing import Any
 import transformers
 import yaml
 
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from services.common.runtime.errors import InvalidInput
 from services.common.vision.class_specification import EVERY_CLASS
 from services.common.vision.typed_rules import Polarity, TypedRule
@@ -191,8 +191,7 @@ def main() -> None:
     for name, found in report["sets"].items():
         told = ", ".join(f"{key.removesuffix('_ratio')} {value}" for key, value in found.items())
         sys.stdout.write(f"{name}: {told}\n")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_report(arguments.out, report)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import transformers
 
 from benchmarks.nano.cases import Case, list_sets
 from benchmarks.nano.scoring import ask
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from services.common.vision.critique import Critique, Verdict
 from services.common.vision.masks import decode_mask
 from services.common.vision.typed_rules import Polarity
@@ -71,8 +71,7 @@ def main() -> None:
             report["sets"][name] = score(cases, ask(cases, arguments.threads), look_for_all(cases, arguments.threads))
             sys.stdout.write(f"{name}: {json.dumps(report['sets'][name]['ways'])}\n")
             sys.stdout.flush()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, report)
 
 
 def look_for_all(cases: Sequence[Case], threads: int) -> list[list[Sought]]:

@@ -20,7 +20,7 @@ from skimage.measure import label, regionprops
 
 from benchmarks.lvlm.masks import NAMELESS, iou_of, mean_of
 from benchmarks.nano.cases import Case, list_sets
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from services.common.vision.masks import decode_mask
 from services.lvlm.domain.boxes import PixelBox
 from services.lvlm.domain.regions import put_together
@@ -60,8 +60,7 @@ def main() -> None:
         }
         sys.stdout.write(f"{name}: {json.dumps(_summarise(every))}\n")
         sys.stdout.flush()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, report)
 
 
 def measure(cases: Sequence[Case], seed: int, slack: float) -> dict[str, list[Row]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import resource
 import statistics
@@ -33,7 +32,7 @@ import transformers
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from benchmarks.decoy.data import DecoyDigits, load_splits
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from services.common.vision.class_specification import EVERY_CLASS, ClassRule, ClassSpecification
 from services.common.vision.explanation import Segment
 from services.lvlm.adapters.chat_template import ChatTemplate
@@ -78,8 +77,7 @@ def main() -> None:
         sys.stdout.write(f"repeat {repeat + 1}: {rates}, {_factor(pairs[-1]):.2f} times\n")
         sys.stdout.flush()
     about = where() | {"threads": THREADS, "seed": arguments.seed, "pictures": arguments.count}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"about": about} | _summarise(pairs), indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, {"about": about} | _summarise(pairs))
 
 
 def _measure_pair(count: int, seed: int, is_batched_first: bool) -> dict[str, Measurement]:

@@ -12,7 +12,6 @@ LVLM_* settings choose another engine than `nano`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import transformers
 from benchmarks.nano.cases import list_sets
 from benchmarks.nano.examples import draw_examples
 from benchmarks.nano.scoring import Answered, ask_and_score
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 
 
 def main() -> None:
@@ -45,8 +44,7 @@ def main() -> None:
             f"opposite {found['opposite_verdict_ratio']:.3f} ({found['segments']} segments)\n"
         )
         sys.stdout.flush()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, report)
     draw_examples(answered, arguments.out.with_name("examples.png"))
 
 

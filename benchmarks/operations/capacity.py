@@ -12,7 +12,6 @@ counted as if it were alone. Nothing was measured on GPUs. `--gpu-is-cores` stat
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from benchmarks.operations.queues import (
     wait_quantile,
 )
 from benchmarks.operations.scaling import Fleet, Rules, summarise
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 
 HOSPITALS = (10, 100, 1000, 10_000)
 QUANTILE = 0.99
@@ -251,8 +250,7 @@ def main() -> None:
             for name, workload in WORKLOADS.items()
         },
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, result)
     sys.stdout.write(f"{write_costs(result)}\n\n{write_table(result)}\n")
 
 

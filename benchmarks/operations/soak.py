@@ -34,7 +34,7 @@ from benchmarks.decoy.data import load_splits
 from benchmarks.explainer.cases import SMALL_CNN, draw_pictures
 from benchmarks.explainer.load import ask_when_due, drive, summarise_seconds
 from benchmarks.operations.memory import MemoryWatch
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from benchmarks.reliability.stage import NEVER_PUBLISHED, SPECIFICATION, make_model, serving, small_job
 from plumbline.client import Client, explained_images
 from plumbline.errors import PlumblineError
@@ -136,8 +136,7 @@ def main() -> None:
                 layout, client, arguments.minutes * 60, arguments.share, arguments.job_every, arguments.seed
             )
     about = where() | {"seed": arguments.seed, "minutes": arguments.minutes, "mix": MIX}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"about": about} | result, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, {"about": about} | result)
 
 
 def _measure(

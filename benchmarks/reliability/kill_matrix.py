@@ -30,7 +30,7 @@ import psutil
 import torch
 import transformers
 
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from benchmarks.reliability.stage import (
     LONGEST_S,
     PUBLISHED_AT_ANY_COST,
@@ -126,8 +126,7 @@ def main() -> None:
                     outcomes.append(stack.strike(blow, random.Random(f"{arguments.seed} {len(outcomes)}")))
                     sys.stdout.write(f"{len(outcomes)}: {outcomes[-1]}\n")
                     sys.stdout.flush()
-                    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-                    arguments.out.write_text(json.dumps(summarise(outcomes, arguments.seed), indent=1) + "\n")
+                    write_report(arguments.out, summarise(outcomes, arguments.seed))
             if not any(outcome.faults for outcome in outcomes[start:]):
                 shutil.rmtree(state / f"stack-{start}")
 

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from benchmarks.reliability.small_disk import fill, free, run_apart, small_disk
 from benchmarks.reliability.stage import (
     LONGEST_S,
@@ -136,8 +136,7 @@ def main() -> None:
                 shutil.rmtree(place, ignore_errors=True)
             sys.stdout.write(f"{len(outcomes)}: {outcomes[-1]}\n")
             sys.stdout.flush()
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps(summarise(outcomes, arguments.seed), indent=1) + "\n")
+            write_report(arguments.out, summarise(outcomes, arguments.seed))
 
 
 def summarise(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:

@@ -13,7 +13,6 @@ The result file is written anew each minute.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 import tempfile
@@ -33,7 +32,7 @@ import torch
 import transformers
 
 from benchmarks.decoy.data import DecoyDigits, write_imagefolder
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from benchmarks.reliability.sampling import Sample, Sampler, summarise_samples
 from benchmarks.reliability.stage import (
     DATASET,
@@ -144,7 +143,7 @@ def main() -> None:
                     path, digest = store_bundle(layout.store_root, name, model / "bundle")
                     client.publish(name, path, 0, digest)
                 run = Run(layout, workers, client, submit_all(client, plans))
-                run.watch(lambda result: write(arguments.out, {"about": about} | result))
+                run.watch(lambda result: write_report(arguments.out, {"about": about} | result))
     sys.stdout.write(f"{arguments.out}\n")
 
 
@@ -316,12 +315,6 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
         return {}
     named = zip(("least", "p50", "p99", "most"), np.percentile(values, [0, 50, 99, 100]), strict=True)
     return {name: round(float(value), 1) for name, value in named}
-
-
-def write(path: Path, result: Mapping[str, Any]) -> None:
-    """Replace the result file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ The log-likelihood is per unit of evidence, of each way's fits to the maps as th
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.provenance import where
+from benchmarks.provenance import where, write_report
 from benchmarks.segmentation.maps import FILMS, make_digit_maps, make_film_maps
 from benchmarks.segmentation.plain import PlainMixture, mean_log_likelihood, segment_map
 from services.explainer.domain.segmentation.mixture import spread_seeds
@@ -81,8 +80,7 @@ def main() -> None:
         "maps_per_repeat_not_batched": arguments.plain_count,
         "film_model_accuracy": round(accuracy, 3),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"about": about} | results, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.out, {"about": about} | results)
 
 
 def _compare(maps: np.ndarray, plain_count: int, repeat_count: int, seed: int) -> dict[str, Any]:
