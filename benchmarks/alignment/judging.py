@@ -151,6 +151,12 @@ def all_spurious(verdicts: np.ndarray) -> np.ndarray:
     return np.where(verdicts != NOTHING, Verdict.SPURIOUS.value, NOTHING)
 
 
+def where_artefacts_are(explained: Explained, verdicts: np.ndarray) -> np.ndarray:
+    """The verdicts of pictures that show an artefact, none of the others."""
+    has_artefact = explained.shown.artefacts.any(axis=(1, 2))
+    return np.where(has_artefact[:, None], verdicts, NOTHING)
+
+
 def score_judge(explained: Explained, verdicts: np.ndarray) -> dict[str, float | int | None]:
     """Verdicts against the truth (`judge_with_truth`); ratios, None where there is nothing to count.
 
