@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import celery
@@ -52,7 +53,7 @@ def register_tasks(app: celery.Celery, steps: Steps) -> None:
 
     @app.task(name=TRAIN_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
     def train(task: celery.Task, job_id: str) -> None:
-        _run(task, steps, lambda: steps.training.train(job_id), job_id)
+        _run(task, steps, lambda: steps.training.train(job_id), job_id, partial(steps.training.fail, job_id))
 
     @app.task(name=CONSUME_CRITIQUES_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
     def consume_critiques(task: celery.Task, batch: Any) -> None:

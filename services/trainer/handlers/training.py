@@ -59,6 +59,12 @@ class Training:
             with attempt(self._archive, job_id, "train"):
                 self._bring_to_its_end(job, is_ours)
 
+    def fail(self, job_id: str, error: Exception, request_id: str) -> None:
+        """End a job whose training could not be done (`fail`), and its run with it: the step was left before that was known."""
+        if failed := fail(self._archive, job_id, error, request_id):
+            self._tracker.begin(describe(failed))
+            self._tracker.end(job_id, tell_end(failed, None))
+
     def _bring_to_its_end(self, job: Job, is_ours: Callable[[], bool]) -> None:
         end, metrics = CUT_OFF, None
         self._tracker.begin(describe(job))
@@ -121,8 +127,8 @@ def tell(error: Exception, request_id: str) -> str:
     return error.message if isinstance(error, ServiceError) else f"internal error, request {request_id}"
 
 
-def fail(archive: Archive, job_id: str, error: Exception, request_id: str) -> None:
-    """End a job that could not be done, with a reason; the caller's log has the stack of a bug under `request_id`.
+def fail(archive: Archive, job_id: str, error: Exception, request_id: str) -> Job | None:
+    """End a job that could not be done, with a reason; the caller's log has the stack of a bug under `request_id`. The job, where it was ended.
 
     A job that is being published is not ended because somebody is away: its version may be served already, of which the answer was lost. It waits, and the
     recovery asks again.
@@ -131,8 +137,9 @@ def fail(archive: Archive, job_id: str, error: Exception, request_id: str) -> No
         job = archive.load(job_id)
         if job.state is JobState.EVALUATING and isinstance(error, (Unavailable, Overloaded)):
             log.warning("publication left to the recovery", extra={"job_id": job_id, "kind": error.kind})
-            return
-        archive.advance(job, JobState.FAILED, reason=tell(error, request_id))
+            return None
+        return archive.advance(job, JobState.FAILED, reason=tell(error, request_id))
     except ServiceError:
         # It ended meanwhile (cancelled), or there is no such job: then there is nothing to fail.
         log.info("job not failed", extra={"job_id": job_id})
+        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from services.common.runtime.queues import JOBS_QUEUE
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.submitting import Submission
+from services.trainer.handlers.training import fail
 from services.trainer.tasks import Steps, register_tasks
 from tests.unit.trainer.made_up import SPECIFICATION, make_request
 
@@ -23,6 +26,7 @@ class FailingStep:
         self.failures: list[Exception] = []
         self.call_count = 0
         self.submitted: list[Submission] = []
+        self.fail: Callable[[str, Exception, str], object]
 
     def run(self, argument: Any) -> None:
         self.call_count += 1
@@ -46,6 +50,7 @@ class TaskStage:
         self.app.conf.update(task_default_queue=JOBS_QUEUE, task_ignore_result=True)
         with self.app.connection() as connection:  # one broker for the whole process
             connection.SimpleQueue(JOBS_QUEUE).clear()
+        self.step.fail = partial(fail, self.record)
         steps = Steps(self.record, self.step, self.step, self.step, self.step, self.read)
         register_tasks(self.app, steps)
         self.job_id = self.record.advance(self.record.file(make_request()), JobState.CRITIQUING).job_id

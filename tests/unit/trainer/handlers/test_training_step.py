@@ -270,6 +270,26 @@ def test_a_step_that_is_left_closes_its_run_for_now_and_the_next_delivery_goes_o
     assert (begun, cut_off, end.outcome) == (again, CUT_OFF, "PUBLISHED")
 
 
+def test_a_job_that_fails_ends_its_run_so_and_without_the_reason(tmp_path: Path):
+    stage = _Stage(tmp_path, failure=WrongState("Mrs Example"))
+    with pytest.raises(WrongState) as failure:
+        stage.training.train(stage.job_id)
+    stage.training.fail(stage.job_id, failure.value, "")
+    begun, _, cut_off, again, end = stage.tracker.told
+    assert (begun, cut_off, end) == (again, CUT_OFF, RunEnd("FAILED", {}, {}))
+
+
+def test_a_job_that_waits_for_its_publication_or_has_ended_ends_no_run_by_a_failure(tmp_path: Path):
+    stage = _Stage(tmp_path, failure=Unavailable("explainer is away"))
+    with pytest.raises(Unavailable) as failure:
+        stage.training.train(stage.job_id)
+    told = list(stage.tracker.told)
+    stage.training.fail(stage.job_id, failure.value, "")
+    fail(stage.record, stage.job_id, WrongState("it ended elsewhere"), "")
+    stage.training.fail(stage.job_id, WrongState("late"), "")
+    assert stage.tracker.told == told
+
+
 def test_a_cancelled_job_ends_its_run_without_what_a_person_said(tmp_path: Path):
     stage = _Stage(tmp_path)
     stage.meanwhile = lambda: stage.record.advance(stage.job, JobState.CANCELLED, reason="Mrs Example asked")
