@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from services.common.vision.critique import Verdict
+from services.trainer.adapters.job_pictures import stack_masks
 from services.trainer.domain.job import Loss
 from services.trainer.domain.losses import DEFAULT_LOSS, LOSSES
-from services.trainer.training_process import make_recipe, stack_masks
+from services.trainer.job_training import make_recipe
 from tests.unit.trainer.made_up import SIZE, make_critique, make_request
 
 

@@ -16,7 +16,7 @@ from services.trainer.domain import alignment
 from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.job import Loss
 from services.trainer.domain.selection import digest_data
-from services.trainer.training_process import train_job
+from services.trainer.job_training import train_job
 from tests.integration.trainer.conftest import Trainer
 from tests.integration.trainer.made_job import make_batches, make_waiting_job, write_data_and_model
 from tests.unit.trainer.made_up import SIZE, make_request
