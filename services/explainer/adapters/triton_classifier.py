@@ -103,10 +103,11 @@ class TritonClassifier:
     async def loaded(self) -> list[tuple[str, int]]:
         """See the port."""
         try:
-            index = await self._client.get_model_repository_index(client_timeout=_READY_TIMEOUT_S)
+            # Not the repository's index: it lists folders, and ours are loaded without any.
+            statistics = await self._client.get_inference_statistics(client_timeout=_READY_TIMEOUT_S)
         except InferenceServerException as error:
             raise _translate(error, "list what is loaded") from error
-        named = [read_model_name(model.name) for model in index.models if model.state == "READY"]
+        named = [read_model_name(model.name) for model in statistics.model_stats]
         return [each for each in named if each]
 
     async def unload(self, name: str, version: int) -> None:

@@ -8,6 +8,8 @@ on the company it came in, and a method that fails fails for who asked for it al
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ from services.explainer.domain.attribution.base import Logits, MethodUnfit, attr
 from services.explainer.domain.attribution.faithfulness import measure_faithfulness
 from services.explainer.triton import tensors
 from services.explainer.triton.definition import BUNDLE
+
+log = logging.getLogger(__name__)
+
+_MODEL, _METHOD = "the model", "the attribution method on this model"
 
 
 class _CancelledError(Exception):
@@ -49,17 +55,20 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(error.message) from error
 
     def execute(self, requests: list[Any]) -> None:
-        """Answer each request, in order, as soon as its maps are made: responses that were returned would all wait for the last."""
+        """Answer each request, in order, as soon as its maps are made: responses that were returned would all wait for the last.
+
+        Nothing is raised, whatever fails: Triton would answer the whole batch with it, those again that were answered, and dies of that (2.51).
+        """
         requests = self._drop_cancelled(requests)
-        if not requests:
+        try:
+            found = self._classify(requests) if requests else []
+        except Exception as error:
+            log.exception("no pass over a batch of %d requests", len(requests))
+            for request in requests:
+                self._send(request, self._refuse(_MODEL, error))
             return
-        pixel_values = [self._read(request, tensors.PIXEL_VALUES).to(self._bundle.device) for request in requests]
-        everything, logits = torch.cat(pixel_values), Logits(self._bundle.model)
-        with torch.inference_mode():
-            parts = everything.split(logits.rows_in_flight(everything))
-            answers = torch.cat([logits(part) for part in parts]).split([len(pixels) for pixels in pixel_values])
-        for request, *row in zip(requests, pixel_values, answers, strict=True):
-            self._send(request, self._respond(request, *row))
+        for request, *rows in zip(requests, *found, strict=True):
+            self._send(request, self._respond(request, *rows))
 
     def finalize(self) -> None:
         """Let the weights go."""
@@ -70,29 +79,42 @@ class TritonPythonModel:
         wanted = []
         for request in requests:
             if request.is_cancelled():
-                self._send(request, self._refuse(_CancelledError()))
+                self._send(request, self._refuse(_MODEL, _CancelledError()))
             else:
                 wanted.append(request)
         return wanted
 
+    def _classify(self, requests: list[Any]) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+        """Each request's pixels, where the model is, and logits; all of them in the same passes."""
+        pixel_values = [self._read(request, tensors.PIXEL_VALUES).to(self._bundle.device) for request in requests]
+        everything, logits = torch.cat(pixel_values), Logits(self._bundle.model)
+        with torch.inference_mode():
+            parts = everything.split(logits.rows_in_flight(everything))
+            answers = torch.cat([logits(part) for part in parts])
+        return pixel_values, answers.split([len(pixels) for pixels in pixel_values])
+
     def _send(self, request: Any, response: Any) -> None:
-        request.get_response_sender().send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        try:
+            request.get_response_sender().send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception:
+            # As where shared memory is full. The sender is closed by then: the caller waits until his time is over, the others don't.
+            log.exception("no answer sent")
 
     def _respond(self, request: Any, pixel_values: torch.Tensor, answers: torch.Tensor) -> Any:
-        wanted = set(request.requested_output_names())
-        found = {tensors.LOGITS: answers}
+        wanted, found = set(request.requested_output_names()), {tensors.LOGITS: answers}
+        asks_for_maps = bool(wanted - {tensors.LOGITS})
         try:
-            if wanted - {tensors.LOGITS}:
+            if asks_for_maps:
                 found |= self._attribute(request, pixel_values, answers, tensors.FAITHFULNESS in wanted)
+            outputs = [
+                self._pb.Tensor(name, np.ascontiguousarray(value.cpu().numpy(), dtype=np.float32))
+                for name, value in found.items()
+                if name in wanted
+            ]
+            return self._pb.InferenceResponse(output_tensors=outputs)
         except Exception as error:
             # Any architecture may meet any method here, and torch has many ways of not getting along with one.
-            return self._refuse(error)
-        outputs = [
-            self._pb.Tensor(name, np.ascontiguousarray(value.cpu().numpy(), dtype=np.float32))
-            for name, value in found.items()
-            if name in wanted
-        ]
-        return self._pb.InferenceResponse(output_tensors=outputs)
+            return self._refuse(_METHOD if asks_for_maps else _MODEL, error)
 
     def _attribute(
         self, request: Any, pixel_values: torch.Tensor, answers: torch.Tensor, with_faithfulness: bool
@@ -124,15 +146,15 @@ class TritonPythonModel:
         tensor = self._pb.get_input_tensor_by_name(request, name)
         return None if tensor is None else torch.from_numpy(tensor.as_numpy().copy())
 
-    def _refuse(self, error: Exception) -> Any:
-        """Memory comes back; that the model does not go with the method stays."""
-        code, message = self._pb.TritonError.UNSUPPORTED, f"{type(error).__name__}: {error}"
+    def _refuse(self, what: str, error: Exception) -> Any:
+        """Memory comes back; that the model does not go with the method, or fails on every picture, stays."""
+        errors = self._pb.TritonError
         if isinstance(error, MethodUnfit):
-            code, message = self._pb.TritonError.INVALID_ARG, f"{tensors.UNFIT}{error}"
-        elif isinstance(error, torch.OutOfMemoryError):
-            code = self._pb.TritonError.UNAVAILABLE
+            code, message = errors.INVALID_ARG, f"{tensors.UNFIT}{error}"
         elif isinstance(error, _CancelledError):
-            code = self._pb.TritonError.CANCELLED
-        return self._pb.InferenceResponse(
-            error=self._pb.TritonError(f"the attribution method failed on this model: {message}", code)
-        )
+            code, message = errors.CANCELLED, str(error)
+        else:
+            code = errors.UNSUPPORTED if what == _METHOD else errors.INTERNAL
+            code = errors.UNAVAILABLE if isinstance(error, torch.OutOfMemoryError) else code
+            message = f"{what} failed: {type(error).__name__}: {error}"
+        return self._pb.InferenceResponse(error=errors(message, code))

@@ -10,11 +10,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from services.explainer.triton import tensors
+from services.explainer.domain.attribution import DEFAULT_METHOD
+from services.explainer.triton import backend, tensors
 from services.explainer.triton.backend import TritonPythonModel
 from services.explainer.triton.definition import BUNDLE
 from tests.unit.explainer.made_up import write_bundle
+
+MAPS = (tensors.LOGITS, tensors.ATTRIBUTION)
 
 
 @dataclass
@@ -31,6 +35,9 @@ class TritonError:
     message: str
     code: str
     CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+    INVALID_ARG = "INVALID_ARG"
+    UNAVAILABLE = "UNAVAILABLE"
     UNSUPPORTED = "UNSUPPORTED"
 
 
@@ -42,20 +49,42 @@ class Response:
 
 @dataclass
 class Request:
-    """Asks for the logits of pictures; keeps what it is answered."""
+    """Asks for `outputs` of pictures; keeps what it is answered. Its caller leaves when it was asked `leaves_after` times whether he is there."""
 
     pixel_values: np.ndarray
-    is_left: bool = False
+    leaves_after: int | None = None
+    outputs: tuple[str, ...] = (tensors.LOGITS,)
+    method: str = DEFAULT_METHOD
+    sending: Exception | None = None
     answers: list[Response] = field(default_factory=list)
+    _asked: int = 0
 
     def is_cancelled(self) -> bool:
-        return self.is_left
+        self._asked += 1
+        return self.leaves_after is not None and self._asked > self.leaves_after
 
     def requested_output_names(self) -> list[str]:
-        return [tensors.LOGITS]
+        return list(self.outputs)
 
     def get_response_sender(self) -> SimpleNamespace:
-        return SimpleNamespace(send=lambda response, flags: self.answers.append(response))
+        return SimpleNamespace(send=self._send)
+
+    def _send(self, response: Response, flags: int) -> None:
+        if self.sending:
+            raise self.sending
+        self.answers.append(response)
+
+    def read(self, name: str) -> Tensor | None:
+        rows = (len(self.pixel_values), 1)
+        return {
+            tensors.PIXEL_VALUES: Tensor(name, self.pixel_values),
+            tensors.TARGET: Tensor(name, np.full(rows, -1)),
+            tensors.METHOD: Tensor(name, np.full(rows, tensors.METHOD_NAMES.index(self.method))),
+        }.get(name)
+
+    @property
+    def codes(self) -> list[str | None]:
+        return [answer.error and answer.error.code for answer in self.answers]
 
 
 @pytest.fixture
@@ -64,7 +93,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TritonPythonModel:
         Tensor=Tensor,
         InferenceResponse=Response,
         TritonError=TritonError,
-        get_input_tensor_by_name=lambda request, name: Tensor(name, request.pixel_values),
+        get_input_tensor_by_name=Request.read,
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
@@ -91,22 +120,77 @@ def test_requests_of_one_batch_get_each_its_own_rows(model):
         assert answer.output_tensors[0].values.shape == (len(together.pixel_values), 2)
 
 
-def test_request_whose_caller_left_is_not_computed_and_keeps_no_other_from_being_answered(model, monkeypatch):
-    computed: list[int] = []
+@pytest.fixture
+def computed(model, monkeypatch) -> list[int]:
+    """Rows of each pass over the net."""
+    rows: list[int] = []
     forward = model._bundle.model.forward
-    monkeypatch.setattr(
-        model._bundle.model,
-        "forward",
-        lambda pixel_values: (computed.append(len(pixel_values)), forward(pixel_values=pixel_values))[1],
-    )
-    left, stays = Request(pictures(5), is_left=True), Request(pictures(2))
+
+    def counted(pixel_values):
+        rows.append(len(pixel_values))
+        return forward(pixel_values=pixel_values)
+
+    monkeypatch.setattr(model._bundle.model, "forward", counted)
+    return rows
+
+
+def test_request_whose_caller_left_is_not_computed_and_keeps_no_other_from_being_answered(model, computed):
+    left, stays = Request(pictures(5), leaves_after=0), Request(pictures(2))
     model.execute([left, stays])
     assert computed == [2]
-    assert [answer.error.code for answer in left.answers] == ["CANCELLED"]
-    assert [answer.error for answer in stays.answers] == [None]
+    assert (left.codes, stays.codes) == (["CANCELLED"], [None])
 
 
-def test_batch_that_all_callers_left_is_not_computed(model):
-    left = Request(pictures(5), is_left=True)
+def test_batch_that_all_callers_left_is_not_computed(model, computed):
+    left = Request(pictures(5), leaves_after=0)
     model.execute([left])
-    assert [answer.error.code for answer in left.answers] == ["CANCELLED"]
+    assert (computed, left.codes) == ([], ["CANCELLED"])
+
+
+def test_caller_who_leaves_while_his_map_is_made_has_no_further_pass_over_the_net(model, computed):
+    stays, leaves = (Request(pictures(1), leaves_after=after, outputs=MAPS, method="OCCLUSION") for after in (None, 1))
+    model.execute([stays])
+    for_one_who_stays = len(computed)
+    computed.clear()
+    model.execute([leaves])
+    assert (stays.codes, leaves.codes) == ([None], ["CANCELLED"])
+    assert len(computed) == 1 < for_one_who_stays
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(RuntimeError("no such kernel"), "INTERNAL"), (torch.OutOfMemoryError(), "UNAVAILABLE")]
+)
+def test_pass_that_fails_is_told_to_all_who_wait_and_raises_nothing(model, monkeypatch, error, code):
+    def fail(pixel_values):
+        raise error
+
+    monkeypatch.setattr(model._bundle.model, "forward", fail)
+    left, *waiting = (Request(pictures(1), leaves_after=after) for after in (0, None, None))
+    model.execute([left, *waiting])
+    assert [request.codes for request in (left, *waiting)] == [["CANCELLED"], [code], [code]]
+
+
+def test_request_that_cannot_be_answered_keeps_no_other_from_its_answer(model, monkeypatch):
+    def tensor(name: str, values: np.ndarray) -> Tensor:
+        if len(values) == 2:
+            raise RuntimeError("no memory is left")
+        return Tensor(name, values)
+
+    monkeypatch.setattr(model._pb, "Tensor", tensor)
+    unsent = Request(pictures(3), sending=RuntimeError("shared memory is full"))
+    before, fails, after = (Request(pictures(count)) for count in (1, 2, 4))
+    model.execute([before, unsent, fails, after])
+    assert [request.codes for request in (before, unsent, fails, after)] == [[None], [], ["INTERNAL"], [None]]
+
+
+def test_method_that_fails_fails_for_who_asked_for_it_alone(model, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("somewhere in torch")
+
+    monkeypatch.setattr(backend, "attribute_logits", fail)
+    asks, other = Request(pictures(1), outputs=MAPS), Request(pictures(1))
+    model.execute([asks, other])
+    assert (asks.codes, other.codes) == (["UNSUPPORTED"], [None])
+    assert asks.answers[0].error.message == (
+        "the attribution method on this model failed: ZeroDivisionError: somewhere in torch"
+    )

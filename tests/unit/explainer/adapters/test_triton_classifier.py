@@ -31,9 +31,7 @@ def test_failure_that_is_expected_has_its_kind(status, message, kind):
 
 
 def test_method_that_does_not_go_with_the_model_is_the_callers_fault_at_method():
-    message = (
-        f"the attribution method failed on this model: {tensors.UNFIT}GRAD_CAM: no grid; methods that fit: OCCLUSION"
-    )
+    message = f"{tensors.UNFIT}GRAD_CAM: no grid; methods that fit: OCCLUSION"
     error = _translate(InferenceServerException(message, "StatusCode.INVALID_ARGUMENT"), "net version 1")
     assert isinstance(error, InvalidInput)
     assert (error.field, error.description) == ("method", "GRAD_CAM: no grid; methods that fit: OCCLUSION")
