@@ -23,6 +23,7 @@ class ToldClassifier:
     def __init__(self) -> None:
         self.held: list[tuple[str, asyncio.Event]] = []
         self.timeouts_s: list[float] = []
+        self.failure: Exception | None = None
         self.is_ready = self.load = self.loaded = self.unload = None
 
     async def infer(
@@ -35,6 +36,8 @@ class ToldClassifier:
             await told[1].wait()
         finally:
             self.held.remove(told)
+        if self.failure:
+            raise self.failure
         return Inference(np.zeros((len(pixel_values), 2)))
 
     def computed(self) -> list[str]:
@@ -53,8 +56,10 @@ def told() -> ToldClassifier:
 def ask(told: ToldClassifier):
     queued = QueuedClassifier(told)
 
-    def begin(question: Question | None, version: int = 1, timeout_s: float = PATIENCE_S) -> asyncio.Task[Inference]:
-        served = ServedVersion("net", version, "", ("a", "b"), None, {}, "")
+    def begin(
+        question: Question | None, version: int = 1, timeout_s: float = PATIENCE_S, name: str = "net"
+    ) -> asyncio.Task[Inference]:
+        served = ServedVersion(name, version, "", ("a", "b"), None, {}, "")
         return asyncio.create_task(queued.infer(served, PIXELS, timeout_s, question))
 
     return begin
@@ -95,10 +100,10 @@ async def test_who_asks_at_once_waits_for_nobody_and_bulk_waits_for_them(
     await asyncio.gather(*bulk)
 
 
-async def test_versions_do_not_wait_for_one_another(told: ToldClassifier, ask):
-    calls = [ask(AT_ONCE, version=1), ask(IN_BULK, version=2)]
+async def test_versions_and_models_do_not_wait_for_one_another(told: ToldClassifier, ask):
+    calls = [ask(AT_ONCE, version=1), ask(IN_BULK, version=2), ask(IN_BULK, version=1, name="other")]
     await settle()
-    assert told.computed() == ["at once", "bulk"]
+    assert told.computed() == ["at once", "bulk", "bulk"]
     for _ in calls:
         told.answer()
         await settle()
@@ -146,34 +151,117 @@ async def test_a_caller_who_leaves_hands_the_turn_on(told: ToldClassifier, ask, 
 async def test_a_call_too_many_is_refused_by_name_until_one_is_answered(
     told: ToldClassifier, ask, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(queued_classifier, "MAX_QUEUE", 3)
-    calls = [ask(question) for question in (AT_ONCE, IN_BULK, None)]
+    monkeypatch.setattr(queued_classifier, "MAX_QUEUE", 2)
+    calls = [ask(question) for question in (AT_ONCE, None)]
     await settle()
-    with pytest.raises(Overloaded, match="3 calls wait for net version 1"):
+    with pytest.raises(Overloaded, match="2 calls at once for net version 1 have no answer yet"):
         await ask(AT_ONCE)
     other = ask(AT_ONCE, version=2)
     told.answer()
     await calls[0]
     again = ask(AT_ONCE)
-    for _ in range(4):
+    for _ in range(3):
         await settle()
         told.answer()
     await asyncio.gather(*calls, again, other)
 
 
-async def test_a_failure_frees_the_turn(told: ToldClassifier, ask, monkeypatch: pytest.MonkeyPatch):
-    infer = told.infer
+async def test_what_waits_in_bulk_leaves_room_for_who_asks_at_once(
+    told: ToldClassifier, ask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(queued_classifier, "MAX_QUEUE", 3)
+    bulk = [ask(IN_BULK) for _ in range(3)]
+    await settle()
+    with pytest.raises(Overloaded, match="3 calls in bulk for net version 1"):
+        await ask(IN_BULK)
+    at_once = ask(AT_ONCE)
+    await settle()
+    assert told.computed() == ["bulk", "bulk", "at once"]
+    for _ in (*bulk, at_once):
+        told.answer()
+        await settle()
+    await asyncio.gather(*bulk, at_once)
 
-    async def fail(*_: object) -> Inference:
-        raise ZeroDivisionError
 
-    monkeypatch.setattr(told, "infer", fail)
-    for _ in range(BULK_AT_A_TIME + 1):
+async def fail(told: ToldClassifier, call: asyncio.Task[Inference]) -> None:
+    told.held[-1][1].set()
+    await call
+
+
+async def leave(told: ToldClassifier, call: asyncio.Task[Inference]) -> None:
+    call.cancel()
+    await call
+
+
+@pytest.mark.parametrize("question", [AT_ONCE, IN_BULK], ids=["at once", "bulk"])
+@pytest.mark.parametrize(("end", "error"), [(fail, ZeroDivisionError), (leave, asyncio.CancelledError)])
+async def test_a_call_that_ends_without_an_answer_gives_its_place_back(
+    told: ToldClassifier, ask, monkeypatch: pytest.MonkeyPatch, question: Question, end, error
+):
+    monkeypatch.setattr(queued_classifier, "MAX_QUEUE", 1)
+    told.failure = ZeroDivisionError()
+    for _ in range(3):
+        call = ask(question)
+        await settle()
+        with pytest.raises(error):
+            await end(told, call)
+
+
+async def test_a_call_whose_turn_does_not_come_in_time_gives_its_place_back(
+    told: ToldClassifier, ask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(queued_classifier, "MAX_QUEUE", 1)
+    at_once = ask(AT_ONCE)
+    await settle()
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded):
+            await ask(IN_BULK, timeout_s=0.01)
+    told.answer()
+    await at_once
+
+
+async def test_a_call_in_bulk_that_comes_as_a_turn_is_free_goes_behind_those_who_waited(told: ToldClassifier, ask):
+    at_once = ask(AT_ONCE)
+    waited = [ask(IN_BULK) for _ in range(BULK_AT_A_TIME)]
+    await settle()
+    told.answer()
+    late = ask(IN_BULK)  # begins in the turn of the loop in which the answer ends
+    await settle()
+    for call in waited:
+        told.answer()
+        await asyncio.wait_for(call, PATIENCE_S)
+    assert not late.done()
+    await settle()
+    told.answer()
+    await asyncio.gather(at_once, late)
+
+
+async def test_nothing_is_kept_of_versions_that_nobody_asks_for(told: ToldClassifier):
+    queued = QueuedClassifier(told)
+    calls = [
+        asyncio.create_task(
+            queued.infer(ServedVersion("net", version, "", ("a", "b"), None, {}, ""), PIXELS, PATIENCE_S, IN_BULK)
+        )
+        for version in (1, 2)
+    ]
+    await settle()
+    told.answer()
+    calls[1].cancel()
+    await asyncio.wait(calls)
+    assert not queued._queues
+
+
+async def test_a_failure_frees_the_turn(told: ToldClassifier, ask):
+    told.failure = ZeroDivisionError()
+    failing = [ask(IN_BULK) for _ in range(BULK_AT_A_TIME)]
+    last = ask(IN_BULK)
+    await settle()
+    for call in failing:
+        told.answer()
         with pytest.raises(ZeroDivisionError):
-            await ask(IN_BULK)
-    monkeypatch.setattr(told, "infer", infer)
-    call = ask(IN_BULK)
+            await call
+    told.failure = None
     await settle()
     assert told.computed() == ["bulk"]
     told.answer()
-    await call
+    await last
