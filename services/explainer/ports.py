@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from services.common.runtime.errors import Unavailable
 from services.common.vision.preprocessing import Preprocessor
 from services.common.vision.problem_type import ProblemType
 
@@ -88,6 +89,10 @@ class Inference:
     faithfulness: np.ndarray | None = None
 
 
+class LoadLost(Unavailable):
+    """The inference server is there, but the version's process died while it loaded, as when memory runs out: worth another try, but none that others wait for."""
+
+
 class Classifier(Protocol):
     """The inference server."""
 
@@ -112,7 +117,17 @@ class Classifier(Protocol):
         """Whether the version is loaded and answers; False too when the server is away."""
 
     async def load(self, served: ServedVersion, bundle: Path) -> None:
-        """Load one version from the folder of its bundle; nothing when it is loaded."""
+        """Load one version from the folder of its bundle; nothing when it is loaded.
+
+        Raises
+        ------
+        WrongState
+            When the server refuses the version; trying again does not help.
+        LoadLost, DeadlineExceeded
+            When the version did not come to life, or not in time.
+        Unavailable
+            When the server is away.
+        """
 
     async def loaded(self) -> list[tuple[str, int]]:
         """Name and number of every version that is loaded."""

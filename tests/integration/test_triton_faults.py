@@ -15,7 +15,7 @@ from services.common.runtime.errors import Unavailable
 from services.explainer.adapters import triton_classifier
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.adapters.triton_classifier import TritonClassifier
-from services.explainer.ports import ServedVersion
+from services.explainer.ports import LoadLost, ServedVersion
 from tests.unit.explainer.made_up import write_bundle
 
 FAULTY = b'''
@@ -154,6 +154,17 @@ async def test_answer_that_cannot_be_made_or_sent_harms_no_other(classifier, rep
     assert "the model failed: AttributeError" in unmade
     assert unsent.startswith("DeadlineExceeded")
     await check_alive(classifier, repository, faulty)
+
+
+async def test_version_whose_process_dies_while_it_loads_is_lost_and_the_server_is_not(
+    classifier, repository, monkeypatch
+):
+    other = await load(classifier, repository, "other")
+    dying = {"file:1/model.py": b"import os, signal; os.kill(os.getpid(), signal.SIGKILL)"}
+    monkeypatch.setattr(triton_classifier, "FILES", dying)
+    with pytest.raises(LoadLost, match=r"load net\.1"):
+        await classifier.load(repository.version("net", 1), repository.bundle("net", 1))
+    assert await classifier.is_ready(other.name, other.version)
 
 
 async def test_classifier_tells_what_is_loaded(classifier, repository):

@@ -16,7 +16,7 @@ from services.common.runtime.errors import (
     Unsupported,
     WrongState,
 )
-from services.explainer.ports import Inference, Question, ServedVersion
+from services.explainer.ports import Inference, LoadLost, Question, ServedVersion
 from services.explainer.triton import tensors
 from services.explainer.triton.definition import FILES, model_config, model_name, read_model_name
 
@@ -82,22 +82,18 @@ class TritonClassifier:
             return False
 
     async def load(self, served: ServedVersion, bundle: Path) -> None:
-        """See the port. Triton reads the bundle under the same path.
-
-        Raises
-        ------
-        WrongState
-            When Triton can't load the version; trying again does not help.
-        """
+        """See the port. Triton reads the bundle under the same path."""
         name, images = model_name(served.name, served.version), served.preprocessor
         shape = (images.channels, images.height_px, images.width_px)
         config = model_config(served.name, served.version, shape, len(served.labels), bundle, self._is_gpu)
         try:
             await self._client.load_model(name, config=config, files=FILES, client_timeout=self._load_timeout_s)
         except InferenceServerException as error:
-            # A process that died while it loaded, for want of memory perhaps, may live the next time.
-            if str(error.status()) in _REFUSALS and _DEAD_PROCESS not in (error.message() or ""):
-                raise WrongState(f"Triton can't load {name}: {error.message()}") from error
+            told = error.message() or ""
+            if _DEAD_PROCESS in told:
+                raise LoadLost(f"Triton: load {name}: {told}") from error
+            if str(error.status()) in _REFUSALS:
+                raise WrongState(f"Triton can't load {name}: {told}") from error
             raise _translate(error, f"load {name}") from error
 
     async def loaded(self) -> list[tuple[str, int]]:

@@ -9,18 +9,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services.common.runtime.errors import DeadlineExceeded, ServiceError, Unavailable
+from services.common.runtime.errors import ServiceError, Unavailable
 from services.common.runtime.readiness import Readiness
 from services.explainer.handlers.versions import LiveVersions
-from services.explainer.ports import Classifier, ModelRepository, ServedVersion
+from services.explainer.ports import Classifier, LoadLost, ModelRepository, ServedVersion
 
 log = logging.getLogger(__name__)
 
 EXCUSED_S = 300.0
 """For so long a replica whose server refuses a champion leaves callers to the others, whose servers may take it. Then it may be the version, and the other models need this replica too."""
 LONGEST_PAUSE_S = 60.0
-"""A version that the server refuses is tried again after a second, two, four, and at last each minute: to be refused costs it an import of everything, and a line in the log."""
-_OUTAGES = (Unavailable, DeadlineExceeded)
+"""A version that the server refuses, or whose process dies or takes too long, is tried again after a second, two, four, and at last each minute: a try costs an import of everything, and a line in the log."""
 
 
 @dataclass
@@ -34,16 +33,18 @@ class _Missing:
 
 @dataclass
 class _Refusal:
-    """Since when the server refuses a version, by our clock, how often it did, and when it is asked again."""
+    """Since when a version does not come to life in the server, by our clock, how often it was tried, and when it is tried again."""
 
     since_s: float
     count: int = 0
+    pause_s: float = 1.0
     again_s: float = 0.0
 
     def count_one(self, now_s: float) -> None:
         """Once more."""
-        self.again_s = now_s + min(2.0**self.count, LONGEST_PAUSE_S)
         self.count += 1
+        self.again_s = now_s + self.pause_s
+        self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
 
 
 class Reconciling:
@@ -83,6 +84,7 @@ class Reconciling:
         the others from being served.
         """
         missing = await self._find_missing()
+        self._forget_refusals_but_of(missing)
         await self._tell_ready(missing)
         loaded = await self._load(filter(self._is_due, missing.champions))
         for served in loaded:
@@ -120,6 +122,11 @@ class Reconciling:
         missing.answering_count = int(self._versions.champion(name) in here)
         return missing
 
+    def _forget_refusals_but_of(self, missing: _Missing) -> None:
+        """Else a version that came to life, and is lost again later, would be excused for what was long ago."""
+        kept = {(served.name, served.version) for served in [*missing.champions, *missing.others]}
+        self._refusals = {key: refusal for key, refusal in self._refusals.items() if key in kept}
+
     def _refusal(self, served: ServedVersion) -> _Refusal | None:
         return self._refusals.get((served.name, served.version))
 
@@ -139,13 +146,12 @@ class Reconciling:
             told = {"model": served.name, "version": served.version}
             try:
                 await self._classifier.load(served, self._repository.bundle(served.name, served.version))
-                self._refusals.pop((served.name, served.version), None)
                 loaded.append(served)
-            except _OUTAGES as error:
-                log.info("version not reconciled", extra=told | {"kind": error.kind})
             except Exception as error:
-                now_s = self._clock()
-                self._refusals.setdefault((served.name, served.version), _Refusal(now_s)).count_one(now_s)
+                is_away = isinstance(error, Unavailable) and not isinstance(error, LoadLost)
+                if not is_away:  # else it may be back in a second, and the version is not at fault
+                    now_s = self._clock()
+                    self._refusals.setdefault((served.name, served.version), _Refusal(now_s)).count_one(now_s)
                 if isinstance(error, ServiceError):
                     log.info("version not reconciled", extra=told | {"kind": error.kind})
                 else:

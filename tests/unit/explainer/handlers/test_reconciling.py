@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health, health_pb2
 
-from services.common.runtime.errors import Unavailable, WrongState
+from services.common.runtime.errors import DeadlineExceeded, Unavailable, WrongState
 from services.common.runtime.readiness import Readiness
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.reconciling import EXCUSED_S, LONGEST_PAUSE_S, Reconciling
 from services.explainer.handlers.versions import LiveVersions
-from services.explainer.ports import ShadowPointer
+from services.explainer.ports import LoadLost, ShadowPointer
 from tests.support.clock import Clock
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
@@ -120,16 +120,28 @@ async def test_fresh_server_gets_champions_first_then_shadows_then_the_newest(re
     assert rounds == [[("one", 4), ("two", 1), ("one", 2)], [("one", 3)], [("one", 1)], []]
 
 
-async def test_old_version_that_is_refused_keeps_no_other_from_being_loaded(
-    reconciling, repository, classifier, tmp_path
+NOT_ALIVE = [WrongState("broken"), RuntimeError("a bug"), LoadLost("its process died"), DeadlineExceeded("too long")]
+NOT_ALIVE_IDS = ["refused", "bug", "died", "too long"]
+
+
+@pytest.mark.parametrize("error", NOT_ALIVE, ids=NOT_ALIVE_IDS)
+async def test_old_versions_that_do_not_come_to_life_keep_no_other_from_being_loaded(
+    reconciling, repository, classifier, clock, tmp_path, error
 ):
-    for number in (2, 3, 4):
+    for number in (2, 3, 4, 5):
         repository.add_version("one", tmp_path / "bundle", f"key-{number}")
-    repository.set_champion("one", 4)
-    (repository.bundle("one", 3) / "model.safetensors").write_bytes(b"")
-    for _ in range(5):
+    repository.set_champion("one", 5)
+    load = classifier.load
+
+    async def fail_on_two(served, bundle):
+        if served.version in (3, 4):
+            raise error
+        await load(served, bundle)
+
+    classifier.load = fail_on_two
+    for clock.now in range(0, 10 * int(LONGEST_PAUSE_S), int(LONGEST_PAUSE_S)):  # all are due each time
         await reconciling.reconcile()
-    assert [await classifier.is_ready("one", number) for number in (1, 2, 3, 4)] == [True, True, False, True]
+    assert [await classifier.is_ready("one", number) for number in (1, 2, 3, 4, 5)] == [True, True, False, False, True]
 
 
 async def test_old_version_that_fails_does_not_keep_its_model_from_being_served(
@@ -141,23 +153,65 @@ async def test_old_version_that_fails_does_not_keep_its_model_from_being_served(
     assert [await classifier.is_ready("one", number) for number in (1, 2)] == [False, True]
 
 
+@pytest.mark.parametrize("refused", [1, 2], ids=["an old one", "the champion"])
 async def test_version_that_is_refused_is_tried_at_ever_longer_pauses(
-    reconciling, repository, classifier, clock, tmp_path
+    reconciling, repository, classifier, clock, tmp_path, refused
 ):
+    repository.set_champion("one", repository.add_version("one", tmp_path / "bundle", "next").version)
     tried_at: list[float] = []
+    load = classifier.load
+
+    async def refuse(served, bundle):
+        if (served.name, served.version) == ("one", refused):
+            tried_at.append(clock.now)
+            raise WrongState("broken")
+        await load(served, bundle)
+
+    classifier.load = refuse
+    for clock.now in range(300):
+        await reconciling.reconcile()
+    assert tried_at == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
+    classifier.load = load
+    clock.now = 243 + LONGEST_PAUSE_S
+    assert await names_loaded(reconciling) == ["one"]
+
+
+async def test_version_that_is_refused_for_days_is_tried_each_minute(reconciling, classifier, clock):
+    tries: list[str] = []
 
     def refuse(name: str) -> None:
         if name == "one":
-            tried_at.append(clock.now)
+            tries.append(name)
             raise WrongState("broken")
 
     classifier.on_load = refuse
-    for now_s in range(300):
-        clock.now = now_s
+    for minute in range(2000):
+        clock.now = minute * LONGEST_PAUSE_S
         await reconciling.reconcile()
-    assert tried_at == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
+    assert len(tries) == 2000
+
+
+async def test_version_that_came_to_life_is_not_excused_for_what_was_before_when_it_is_lost(
+    reconciling, classifier, told, clock
+):
+    classifier.on_load = fail_on("one", WrongState("no memory"))
+    await reconciling.reconcile()
     classifier.on_load = lambda name: None
-    clock.now = 243 + LONGEST_PAUSE_S
+    clock.now = 1
+    assert await names_loaded(reconciling) == ["one"]
+    await reconciling.reconcile()
+    await classifier.unload("one", 1)
+    clock.now = 2 * EXCUSED_S
+    classifier.on_load = fail_on("one", WrongState("no memory"))
+    await reconciling.reconcile()
+    assert told == [False, True, False]
+
+
+async def test_server_that_is_away_is_tried_each_round(reconciling, classifier, clock):
+    classifier.on_load = fail_on("one", Unavailable("away"))
+    for clock.now in range(20):
+        await reconciling.reconcile()
+    classifier.on_load = lambda name: None
     assert await names_loaded(reconciling) == ["one"]
 
 
@@ -195,7 +249,7 @@ async def test_replica_whose_server_is_away_is_not_ready_until_it_is_back(reconc
     assert told == [False, True, False, True]
 
 
-@pytest.mark.parametrize("error", [WrongState("broken"), RuntimeError("a bug")], ids=["refused", "bug"])
+@pytest.mark.parametrize("error", NOT_ALIVE, ids=NOT_ALIVE_IDS)
 async def test_replica_whose_server_refuses_a_champion_leaves_callers_to_others_for_a_while_and_not_for_ever(
     reconciling, classifier, told, clock, error
 ):
@@ -243,6 +297,14 @@ async def test_version_that_another_replica_took_out_is_let_go_and_one_that_is_b
     repository.remove_version("one", 2)
     await reconciling.reconcile()
     assert sorted(await classifier.loaded()) == [("one", 1), ("one", 3), ("two", 1)]
+
+
+async def test_nothing_is_let_go_of_a_model_that_has_no_champion(reconciling, repository, classifier, tmp_path):
+    added = repository.add_version("first", tmp_path / "bundle", "key")
+    await classifier.load(added, repository.bundle("first", 1))
+    repository.remove_version("first", 1)
+    await reconciling.reconcile()
+    assert await classifier.is_ready("first", 1)
 
 
 async def test_replica_without_models_is_ready(reconciling, repository, told):
