@@ -66,7 +66,7 @@ class LvlmSettings(BrokerSettings):
     max_image_pixels: int = 32_000_000
     """Most pixels a picture may have."""
     max_request_pixels: int = 100_000_000
-    """Most pixels that the pictures of one request may have together; decoded they take three bytes each."""
+    """Most pixels that the pictures of one request may have together; decoded they take three bytes each, and one more for each of their segments."""
 
     @model_validator(mode="after")
     def _check_engine(self) -> LvlmSettings:

@@ -18,6 +18,7 @@ from services.lvlm.domain.behavior import (
 )
 from services.lvlm.domain.claims import CheckedText, check_text, tell_refusals
 from services.lvlm.domain.prompts import DESCRIBE, SUMMARISE, PromptProfile
+from services.lvlm.handlers.beside import Beside
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.handlers.translating import ExplainedPicture
 from services.lvlm.ports import Engine, Question
@@ -37,6 +38,7 @@ class Describing:
         self._engine = engine
         self._profile = profile
         self._seed = seed
+        self._beside = Beside()
 
     async def describe(
         self, pictures: Sequence[ExplainedPicture]
@@ -52,7 +54,7 @@ class Describing:
         async with places:
             question = Question(
                 self._profile.render_text(DESCRIBE, segment_count=len(masks)),
-                self._profile.render_images(DESCRIBE, picture.pixels, masks),
+                await self._beside.run(self._profile.render_images, DESCRIBE, picture.pixels, masks),
                 self._profile.prompts[DESCRIBE].max_new_tokens,
                 seed=self._seed,
             )
@@ -90,4 +92,4 @@ class Describing:
         question = Question(
             text, max_new_tokens=self._profile.prompts[SUMMARISE].max_new_tokens, seed=self._seed, attempt=attempt
         )
-        return check_text(await self._engine.answer(question), evidence)
+        return await self._beside.run(check_text, await self._engine.answer(question), evidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from services.lvlm.domain.coordinates.family import CoordinateFamily, UnknownPhr
 from services.lvlm.domain.prompts import GROUND, PromptProfile
 from services.lvlm.domain.regions import Grounded, GroundingState, put_together
 from services.lvlm.handlers.attempts import ATTEMPT_COUNT
+from services.lvlm.handlers.beside import Beside
 from services.lvlm.handlers.provenance import tell_provenance
 from services.lvlm.handlers.together import all_or_none
 from services.lvlm.ports import Engine, Question, Segmenter
@@ -36,6 +36,7 @@ class Grounding:
         self._family = family
         self._segmenter = segmenter
         self._seed = seed
+        self._beside = Beside()
         if GROUND in profile.prompts and profile.prompts[GROUND].panels != (PANEL,):
             raise ValueError(
                 f"prompt profile '{profile.name}': boxes are read in the panel '{PANEL}'; 'ground' needs it alone"
@@ -65,7 +66,7 @@ class Grounding:
             When the engine is away.
         """
         self.check_profile()
-        panels = self._profile.render_images(GROUND, picture, [])
+        panels = await self._beside.run(self._profile.render_images, GROUND, picture, [])
         return await all_or_none(self._ground(picture, panels, phrase) for phrase in phrases)
 
     async def _ground(self, picture: np.ndarray, panels: Sequence[Image.Image], phrase: str) -> Grounded:
@@ -77,7 +78,7 @@ class Grounding:
         if not boxes:
             return Grounded(phrase, GroundingState.ABSENT)
         insides = await self._segmenter.segment(picture, boxes)
-        return await asyncio.to_thread(put_together, phrase, boxes, insides, size)
+        return await self._beside.run(put_together, phrase, boxes, insides, size)
 
     async def _find_boxes(self, size: tuple[int, int], panels: Sequence[Image.Image], phrase: str) -> list[PixelBox]:
         """Boxes in the picture's pixels; none means that the engine says there is none.

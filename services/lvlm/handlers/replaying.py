@@ -12,6 +12,7 @@ from services.common.vision.class_specification import ClassSpecification
 from services.common.vision.critique import Critique, Provenance
 from services.common.vision.masks import decode_mask
 from services.common.vision.typed_rules import MaskSource, TypedRule
+from services.lvlm.handlers.beside import Beside
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
 
 
@@ -29,6 +30,7 @@ class Replaying:
 
     def __init__(self, translating: Translating) -> None:
         self._translating = translating
+        self._beside = Beside()
 
     async def replay(
         self,
@@ -49,8 +51,7 @@ class Replaying:
         """
         if len(pictures) != len(stored):
             raise InvalidInput("critiques", f"expected one for each of {len(pictures)} pictures, got {len(stored)}")
-        for index, pair in enumerate(zip(pictures, stored, strict=True)):
-            _check_same_question(index, *pair)
+        await self._beside.run(_check_same_questions, pictures, stored)
         critiques = await self._translating.translate(
             stored[0].model_digest, specification, pictures, mask_source=mask_source, typed_rules=typed_rules
         )
@@ -70,6 +71,11 @@ def compare(stored: Critique, today: Critique) -> ReplayedCritique:
 def list_differences(then: Provenance, now: Provenance) -> list[str]:
     """The names of what differs in how critiques came about."""
     return [name for name in Provenance.model_fields if getattr(then, name) != getattr(now, name)]
+
+
+def _check_same_questions(pictures: Sequence[ExplainedPicture], stored: Sequence[Critique]) -> None:
+    for index, pair in enumerate(zip(pictures, stored, strict=True)):
+        _check_same_question(index, *pair)
 
 
 def _check_same_question(index: int, picture: ExplainedPicture, stored: Critique) -> None:

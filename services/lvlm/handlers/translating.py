@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from services.common.runtime.errors import BadModelOutput, WrongState
 from services.common.vision.class_specification import ClassRule, ClassSpecification
@@ -27,6 +27,7 @@ from services.lvlm.domain.agreement import Looked, agree, judge_by_regions, tell
 from services.lvlm.domain.prompts import CRITIC, JUDGE, PromptProfile
 from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
 from services.lvlm.handlers.attempts import ATTEMPT_COUNT
+from services.lvlm.handlers.beside import Beside
 from services.lvlm.handlers.grounding import Grounding
 from services.lvlm.handlers.provenance import tell_provenance
 from services.lvlm.handlers.together import all_or_none
@@ -63,6 +64,7 @@ class Translating:
         self._sink = sink
         self._seed = seed
         self._grounding = grounding
+        self._beside = Beside()
 
     @property
     def provenance(self) -> Provenance:
@@ -97,9 +99,15 @@ class Translating:
         sought = list_phrases(mask_source, typed_rules, [picture.true_label for picture in pictures])
         if mask_source is not MaskSource.JUDGED:
             self._finder.check_profile()
+        shown: Sequence[Sequence[Image.Image] | None] = [None] * len(pictures)
+        if mask_source is not MaskSource.GROUNDED:
+            # All before the first question, so that the engine finds them together; a critic who is asked again sees the same.
+            shown = [await self._beside.run(self._draw, picture) for picture in pictures]
         critiques = await all_or_none(
-            self._translate(model_digest, specification.task, rule, picture, mask_source, sought[picture.true_label])
-            for rule, picture in zip(rules, pictures, strict=True)
+            self._translate(
+                model_digest, specification.task, rule, picture, panels, mask_source, sought[picture.true_label]
+            )
+            for rule, picture, panels in zip(rules, pictures, shown, strict=True)
         )
         if job_id and self._sink is not None:
             critiques = [_fit(critique) for critique in critiques]
@@ -112,12 +120,13 @@ class Translating:
         task: str,
         rule: ClassRule,
         picture: ExplainedPicture,
+        panels: Sequence[Image.Image] | None,
         mask_source: MaskSource,
         phrases: Sequence[tuple[Polarity, str]],
     ) -> Critique:
-        if mask_source is MaskSource.GROUNDED:
+        if panels is None:
             return await self._look(model_digest, picture, phrases)
-        judged = await self._criticise(model_digest, task, rule, picture)
+        judged = await self._criticise(model_digest, task, rule, picture, panels)
         if mask_source is MaskSource.JUDGED or judged.failure:
             return judged
         return _agree(judged, await self._look(model_digest, picture, phrases))
@@ -129,24 +138,35 @@ class Translating:
         found = await self._finder.ground(picture.pixels, [phrase for _, phrase in phrases])
         looked = [Looked(polarity, grounded) for (polarity, _), grounded in zip(phrases, found, strict=True)]
         masks = [segment.mask for segment in picture.segments]
-        verdicts = await asyncio.to_thread(judge_by_regions, masks, looked)
-        return self._critique(model_digest, picture, tell(looked), verdicts, "")
+        verdicts = await self._beside.run(judge_by_regions, masks, looked)
+        return await self._beside.run(self._critique, model_digest, picture, tell(looked), verdicts, "")
 
-    async def _criticise(self, model_digest: str, task: str, rule: ClassRule, picture: ExplainedPicture) -> Critique:
+    def _draw(self, picture: ExplainedPicture) -> list[Image.Image]:
+        """What the critic is shown."""
+        return self._profile.render_images(CRITIC, picture.pixels, [segment.mask for segment in picture.segments])
+
+    async def _criticise(
+        self,
+        model_digest: str,
+        task: str,
+        rule: ClassRule,
+        picture: ExplainedPicture,
+        panels: Sequence[Image.Image],
+    ) -> Critique:
         count = len(picture.segments)
         # The true class is what the critic is told, even when its rule is the one for all classes.
         rule = ClassRule(picture.true_label, rule.should_matter, rule.should_not_matter)
         reasons, failure, verdicts = "", "", [Verdict.FAILED] * count
         for attempt in range(ATTEMPT_COUNT):
             try:
-                reasons = await self._ask_critic(task, rule, picture, attempt)
+                reasons = await self._ask_critic(task, rule, panels, count, attempt)
                 answer = await self._ask_judge(task, rule, reasons, count, attempt)
                 verdicts, failure = read_verdicts(answer, count), ""
                 break
             except BadModelOutput as error:
                 failure = error.message
                 log.info("no verdict", extra={"attempt": attempt, "segment_count": count})
-        return self._critique(model_digest, picture, reasons, verdicts, failure)
+        return await self._beside.run(self._critique, model_digest, picture, reasons, verdicts, failure)
 
     def _critique(
         self, model_digest: str, picture: ExplainedPicture, reasons: str, verdicts: Sequence[Verdict], failure: str
@@ -168,12 +188,13 @@ class Translating:
             raise WrongState("mask_source: this service looks for no phrases; leave mask_source unset")
         return self._grounding
 
-    async def _ask_critic(self, task: str, rule: ClassRule, picture: ExplainedPicture, attempt: int) -> str:
-        masks = [segment.mask for segment in picture.segments]
+    async def _ask_critic(
+        self, task: str, rule: ClassRule, panels: Sequence[Image.Image], segment_count: int, attempt: int
+    ) -> str:
         return await self._engine.answer(
             Question(
-                self._profile.render_text(CRITIC, segment_count=len(masks), **self._profile.rule_values(task, rule)),
-                self._profile.render_images(CRITIC, picture.pixels, masks),
+                self._profile.render_text(CRITIC, segment_count=segment_count, **self._profile.rule_values(task, rule)),
+                panels,
                 self._profile.prompts[CRITIC].max_new_tokens,
                 seed=self._seed,
                 attempt=attempt,

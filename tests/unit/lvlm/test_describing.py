@@ -116,15 +116,21 @@ async def test_unreadable_pictures_are_told_beside_the_written_text():
 
 async def test_no_more_pictures_are_described_at_once_than_memory_is_meant_for():
     running = most = 0
+    are_all_there = asyncio.Event()
 
     class Slow(ScriptedEngine):
         async def answer(self, question: Question) -> str:
             nonlocal running, most
             running += 1
             most = max(most, running)
-            await asyncio.sleep(0)
+            if running == MAX_AT_ONCE:
+                are_all_there.set()
+            await are_all_there.wait()
+            await asyncio.sleep(0.1)  # in which more would come
             running -= 1
             return SEEN
 
-    await Describing(Slow(lambda question: SEEN), profile("nano"), seed=0).describe(pictures(3 * MAX_AT_ONCE))
+    describing = Describing(Slow(lambda question: SEEN), profile("nano"), seed=0)
+    async with asyncio.timeout(60):
+        await describing.describe(pictures(2 * MAX_AT_ONCE))
     assert most == MAX_AT_ONCE
