@@ -100,9 +100,10 @@ class TransformersEngine:
         token_count = self._counter.count(question)
         if question.schema and self._constraints:
             self._constraints.check(question.schema)
-        if len(self._waiting) >= self._limits.max_waiting:
+        waiting_count = sum(not waiting.answer.done() for waiting in self._waiting)  # callers may have left
+        if waiting_count >= self._limits.max_waiting:
             raise Overloaded(
-                f"{len(self._waiting)} questions wait for the language model; at most {self._limits.max_waiting} may"
+                f"{waiting_count} questions wait for the language model; at most {self._limits.max_waiting} may"
             )
         waiting = _Waiting(question, token_count, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -124,7 +125,7 @@ class TransformersEngine:
                 continue
             questions = [waiting.question for waiting in batch]
             try:
-                answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._generate, questions)
+                answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._answer_all, questions)
             except Exception as error:  # any failure belongs to the callers of this batch, and the loop goes on
                 log.exception("generation failed", extra={"batch": len(batch)})
                 for waiting in batch:
@@ -134,6 +135,16 @@ class TransformersEngine:
             for waiting, answer in zip(batch, answers, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
+
+    def _answer_all(self, questions: Sequence[Question]) -> list[str]:
+        """An answer to each, or an exception that a future can hold: with any other the loop would wait for ever."""
+        try:
+            answers = self._generate(questions)
+        except StopIteration as error:
+            raise RuntimeError("the language model's generation stopped without an answer") from error
+        if len(answers) != len(questions):
+            raise RuntimeError(f"the language model gave {len(answers)} answers to {len(questions)} questions")
+        return answers
 
     def _take_batch(self) -> list[_Waiting]:
         """The oldest question and those that can run with it; questions whose callers have gone are dropped."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from services.common.runtime.errors import BadModelOutput, DeadlineExceeded
+from services.common.runtime.errors import BadModelOutput, DeadlineExceeded, Overloaded
 from services.lvlm.adapters.chat_template import ChatTemplate, TokenCounter
 from services.lvlm.adapters.transformers_engine import BatchLimits, TransformersEngine, count_fitting
 from services.lvlm.domain.verdicts import read_verdicts, verdict_schema
@@ -65,6 +67,43 @@ async def test_an_answer_that_does_not_come_in_time_is_told_as_such():
     async with engine(answer_timeout_s=0.01) as opened:
         with pytest.raises(DeadlineExceeded):
             await opened.answer(Question("segments: 1", max_new_tokens=200))
+
+
+@pytest.mark.parametrize("fault", ["stops", "too few answers"])
+async def test_a_generation_that_goes_wrong_in_any_way_is_told_and_the_next_question_is_answered(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+):
+    def go_wrong(questions: Sequence[Question]) -> list[str]:
+        if fault == "stops":
+            raise StopIteration  # which no future can hold
+        return []
+
+    async with engine() as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(opened, "_generate", go_wrong)
+            with pytest.raises(RuntimeError, match="the language model"):
+                await asyncio.wait_for(opened.answer(Question("segments: 1", **SHORT)), 30)
+        assert isinstance(await opened.answer(Question("segments: 1", **SHORT)), str)
+
+
+async def test_callers_who_left_take_nobodys_place():
+    async with engine(max_waiting=2) as opened:
+        free = threading.Event()
+        generate = opened._generate
+        opened._generate = lambda questions: (free.wait(30), generate(questions))[1]
+        first = asyncio.create_task(opened.answer(Question("segments: 1", **SHORT)))
+        await asyncio.sleep(0.1)
+        leaving = [asyncio.create_task(opened.answer(Question("segments: 1", **SHORT))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="2 questions wait for the language model; at most 2 may"):
+            await opened.answer(Question("segments: 1", **SHORT))
+        for task in leaving:
+            task.cancel()
+        await asyncio.wait(leaving)
+        staying = asyncio.create_task(opened.answer(Question("segments: 1", **SHORT)))
+        await asyncio.sleep(0)
+        free.set()
+        assert all(isinstance(answer, str) for answer in await asyncio.gather(first, staying))
 
 
 async def test_special_tokens_in_a_text_are_no_pictures():
