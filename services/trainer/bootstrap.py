@@ -160,6 +160,7 @@ def run_worker(settings: TrainerSettings) -> None:
             Training(parts.record, parts.explainer, completing, parts.board, MeteredRun(run), parts.lease, tracker),
             read_submission_json,
         ),
+        stopping.wait,
     )
     quiet = timedelta(seconds=settings.recovery_interval_s)
     recovering = Recovering(parts.record, parts.queue, completing, parts.lease, quiet)
@@ -187,6 +188,9 @@ def run_worker(settings: TrainerSettings) -> None:
             )
     finally:
         tracker.close()
+    if not (stopping.is_set() or settings.worker_once):
+        # Celery returns, and says so in its log, where it can't go on. Whoever keeps this process running must see that it failed.
+        raise SystemExit(1)
 
 
 def _recover_for_ever(recovering: Recovering, record: AuditedRecord, interval: timedelta) -> None:

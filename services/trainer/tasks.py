@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import celery
+from celery.exceptions import Reject
 from opentelemetry.trace import SpanKind
 
 from services.common.runtime.errors import Conflict, Overloaded, ServiceError, Unavailable
@@ -29,7 +31,8 @@ RETRIED = (Unavailable, Overloaded)
 RETRY_COUNT = 11
 RETRY_DELAYS_S = (2.0, 45.0)
 """First and longest wait, doubled in between: five and a half minutes in all. Less than a minute each, after which the recovery takes a
-job for abandoned."""
+job for abandoned. The worker that had the message waits, and then puts it behind the others: a message that is due later would be kept by a worker that may train
+for hours by then."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +47,18 @@ class Steps:
     read_submission: Callable[[Any], Submission]
 
 
-def register_tasks(app: celery.Celery, steps: Steps) -> None:
-    """Give `app` its four tasks. A neighbour that is away is waited for, a bounded number of times (about five minutes)."""
+def register_tasks(app: celery.Celery, steps: Steps, pause: Callable[[float], object] = time.sleep) -> None:
+    """Give `app` its four tasks. A neighbour that is away is waited for, a bounded number of times (about five minutes); `pause` waits seconds, fewer when the worker is told to go."""
 
-    @app.task(name=CRITIQUE_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
+    @app.task(name=CRITIQUE_TASK, bind=True, shared=False)
     def critique(task: celery.Task, job_id: str) -> None:
-        _run(task, steps, lambda: steps.critiquing.critique(job_id), job_id)
+        run(task, lambda: steps.critiquing.critique(job_id), job_id)
 
-    @app.task(name=TRAIN_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
+    @app.task(name=TRAIN_TASK, bind=True, shared=False)
     def train(task: celery.Task, job_id: str) -> None:
-        _run(task, steps, lambda: steps.training.train(job_id), job_id, partial(steps.training.fail, job_id))
+        run(task, lambda: steps.training.train(job_id), job_id, partial(steps.training.fail, job_id))
 
-    @app.task(name=CONSUME_CRITIQUES_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
+    @app.task(name=CONSUME_CRITIQUES_TASK, bind=True, shared=False)
     def consume_critiques(task: celery.Task, batch: Any) -> None:
         job_id = str(batch.get("job_id")) if isinstance(batch, dict) else ""
 
@@ -63,9 +66,9 @@ def register_tasks(app: celery.Celery, steps: Steps) -> None:
             # One batch is no reason to end a job: its pictures are asked for again, or somebody else's critiques of them come.
             steps.archive.set_aside(job_id, batch, tell(error, request_id))
 
-        _run(task, steps, lambda: steps.consuming.consume(batch), job_id, refuse)
+        run(task, lambda: steps.consuming.consume(batch), job_id, refuse)
 
-    @app.task(name=SUBMIT_TASK, bind=True, max_retries=RETRY_COUNT, shared=False)
+    @app.task(name=SUBMIT_TASK, bind=True, shared=False)
     def submit(task: celery.Task, request: Any) -> None:
         def submit_once() -> None:
             submission = steps.read_submission(request)
@@ -77,12 +80,15 @@ def register_tasks(app: celery.Celery, steps: Steps) -> None:
             # Nobody waits for an answer on the queue: what was wrong is kept where the submitter can read it.
             steps.archive.set_aside("", request, tell(error, request_id))
 
-        _run(task, steps, submit_once, "", refuse)
+        run(task, submit_once, "", refuse)
+
+    run = partial(_run, steps, pause)
 
 
 def _run(
-    task: celery.Task,
     steps: Steps,
+    pause: Callable[[float], object],
+    task: celery.Task,
     step: Callable[[], object],
     job_id: str,
     refuse: Callable[[Exception, str], None] | None = None,
@@ -90,35 +96,47 @@ def _run(
     """Run a step; when it can't be done, `refuse` it, which by default ends the job."""
     refuse = refuse or (lambda error, request_id: fail(steps.archive, job_id, error, request_id))
     extra = {"task": task.name, "job_id": job_id}
-    parent = _find_trace(steps.archive, job_id)
+    parent, retries = _find_trace(steps.archive, job_id), task.request.retries
+    again: tuple[float, int] | None = None
+    refused: tuple[Exception, str] | None = None
     with measure_step(task.name) as measured, span(task.name, job_id=job_id, parent=parent, kind=SpanKind.CONSUMER):
         try:
             _do(step)
         except WorkerStopping:
-            measured.end = StepEnd.SENT_ON
+            measured.end, again = StepEnd.SENT_ON, (0.0, retries)
             log.info("step sent on", extra=extra)
-            task.signature_from_request(task.request, retries=task.request.retries).apply_async()
         except Conflict as error:
             # Another worker has the job or moved it at the same moment: it goes on there.
             measured.end = StepEnd.LEFT
             log.info("step left to another", extra=extra | {"cause": error.message})
-        except RETRIED as error:
-            if task.request.retries < RETRY_COUNT:
-                measured.end = StepEnd.RETRIED
-                log.info("step tried again", extra=extra | {"kind": error.kind})
-                raise task.retry(exc=error, countdown=_delay_s(task.request.retries)) from error
-            measured.end = StepEnd.FAILED
-            log.warning("step failed", extra=extra | {"kind": error.kind})
-            refuse(error, "")
         except ServiceError as error:
-            measured.end = StepEnd.FAILED
-            log.info("step failed", extra=extra | {"kind": error.kind})
-            refuse(error, "")
+            if isinstance(error, RETRIED) and retries < RETRY_COUNT:
+                measured.end, again = StepEnd.RETRIED, (_delay_s(retries), retries + 1)
+                log.info("step tried again", extra=extra | {"kind": error.kind})
+            else:
+                measured.end, refused = StepEnd.FAILED, (error, "")
+                log.info("step failed", extra=extra | {"kind": error.kind})
         except Exception as error:  # a bug: the job ends, the worker goes on, the stack is in the log
-            measured.end = StepEnd.BUG
-            request_id = uuid.uuid4().hex
-            log.exception("step failed", extra=extra | {"request_id": request_id})
-            refuse(error, request_id)
+            measured.end, refused = StepEnd.BUG, (error, uuid.uuid4().hex)
+            log.exception("step failed", extra=extra | {"request_id": refused[1]})
+        if refused:
+            try:
+                refuse(*refused)
+            except RETRIED as error:
+                # There is no place for what was refused, so it stays a message until there is.
+                measured.end, again = StepEnd.RETRIED, (RETRY_DELAYS_S[1], RETRY_COUNT)
+                log.warning("refusal not kept", extra=extra | {"kind": error.kind})
+    if again:
+        _send_again(task, pause, *again)
+
+
+def _send_again(task: celery.Task, pause: Callable[[float], object], delay_s: float, retries: int) -> None:
+    """Put the message behind the others in its queue after a while; where the broker does not take it, the one that came is not acknowledged."""
+    pause(delay_s)
+    try:
+        task.signature_from_request(task.request, retries=retries).apply_async()
+    except Exception as error:
+        raise Reject(error, requeue=True) from error
 
 
 def _find_trace(archive: Archive, job_id: str) -> dict[str, str] | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import celery
+from kombu.message import Message
 
 from services.common.runtime.folder_store import FolderStore
 from services.common.runtime.queues import JOBS_QUEUE
@@ -52,14 +54,35 @@ class TaskStage:
             connection.SimpleQueue(JOBS_QUEUE).clear()
         self.step.fail = partial(fail, self.record)
         steps = Steps(self.record, self.step, self.step, self.step, self.step, self.read)
-        register_tasks(self.app, steps)
+        self.pauses_s: list[float] = []
+        register_tasks(self.app, steps, self.pauses_s.append)
         self.job_id = self.record.advance(self.record.file(make_request()), JobState.CRITIQUING).job_id
 
     def read(self, request: dict[str, str]) -> Submission:
         return Submission(request.get("key", ""), "stripes", 0, "set", SPECIFICATION)
 
     def run(self, name: str, **kwargs: Any) -> None:
+        """One delivery."""
         self.app.tasks[name].apply(kwargs=kwargs or {"job_id": self.job_id}, task_id="t1")
+
+    def run_to_its_end(self, name: str, **kwargs: Any) -> None:
+        """One delivery, and those of the messages that come of it."""
+        self.run(name, **kwargs)
+        while message := self.take():
+            self.deliver(message)
+
+    def deliver(self, message: Message) -> None:
+        """A message that was sent again."""
+        task, (arguments, named, _) = self.app.tasks[message.headers["task"]], message.payload
+        task.apply(arguments, named, task_id=message.headers["id"], retries=message.headers["retries"])
+
+    def take(self) -> Message | None:
+        """The next message on the queue."""
+        with self.app.connection() as connection:
+            try:
+                return connection.SimpleQueue(JOBS_QUEUE).get_nowait()
+            except Empty:
+                return None
 
     @property
     def job(self) -> Job:

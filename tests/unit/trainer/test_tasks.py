@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from celery import Signature
+from celery.exceptions import Reject
 
 from services.common.runtime.errors import Conflict, InvalidInput, Unavailable
-from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUE_TASK, JOBS_QUEUE, SUBMIT_TASK, TRAIN_TASK
+from services.common.runtime.queues import CONSUME_CRITIQUES_TASK, CRITIQUE_TASK, SUBMIT_TASK, TRAIN_TASK
 from services.trainer.domain.job import JobState
 from services.trainer.ports import WorkerStopping
-from services.trainer.tasks import RETRY_COUNT, _delay_s
+from services.trainer.tasks import RETRY_COUNT, RETRY_DELAYS_S
 from tests.unit.trainer.task_stage import TaskStage
 
 
@@ -27,7 +29,7 @@ def test_a_neighbour_or_a_disk_that_comes_back_costs_the_job_nothing(
     stage: TaskStage, task: str, failure: Callable[[], Exception]
 ):
     stage.step.failures = [failure() for _ in range(RETRY_COUNT)]
-    stage.run(task)
+    stage.run_to_its_end(task)
     assert (stage.job.state, stage.step.call_count) == (JobState.CRITIQUING, RETRY_COUNT + 1)
 
 
@@ -40,12 +42,15 @@ def test_a_neighbour_or_a_disk_that_comes_back_costs_the_job_nothing(
 )
 def test_one_that_stays_away_ends_the_job_with_the_reason(stage: TaskStage, failure: Callable, reason: str):
     stage.step.failures = [failure() for _ in range(RETRY_COUNT + 1)]
-    stage.run(TRAIN_TASK)
+    stage.run_to_its_end(TRAIN_TASK)
     assert (stage.job.state, stage.job.events[-1].reason) == (JobState.FAILED, reason)
 
 
-def test_a_neighbour_is_waited_for_five_minutes_and_never_as_long_as_the_recovery_waits():
-    delays = [_delay_s(retries) for retries in range(RETRY_COUNT)]
+def test_a_neighbour_is_waited_for_five_minutes_and_never_as_long_as_the_recovery_waits(stage: TaskStage):
+    stage.step.failures = [Unavailable("explainer is away") for _ in range(RETRY_COUNT)]
+    stage.run_to_its_end(TRAIN_TASK)
+    delays = stage.pauses_s
+    assert len(delays) == RETRY_COUNT
     assert all(before <= after < 60 for before, after in itertools.pairwise(delays))
     assert sum(delays) > 300
 
@@ -73,12 +78,55 @@ def test_a_job_that_another_worker_has_goes_on_there(stage: TaskStage):
 def test_a_worker_that_is_told_to_go_sends_its_step_on_without_using_up_a_retry(stage: TaskStage):
     stage.step.failures = [Unavailable("explainer is away"), WorkerStopping("the worker is told to go")]
     stage.run(CRITIQUE_TASK)
-    with stage.app.connection() as connection:
-        message = connection.SimpleQueue(JOBS_QUEUE).get_nowait()
+    stage.deliver(stage.take())
+    message = stage.take()
     assert (message.headers["task"], message.headers["retries"]) == (CRITIQUE_TASK, 1)
-    assert message.headers["eta"] is None
     assert message.payload[1] == {"job_id": stage.job_id}
     assert (stage.job.state, stage.step.call_count) == (JobState.CRITIQUING, 2)
+
+
+def test_a_step_that_is_tried_again_is_due_at_once_for_any_worker(stage: TaskStage):
+    stage.step.failures = [Unavailable("explainer is away")]
+    stage.run(CRITIQUE_TASK)
+    message = stage.take()
+    assert message.headers["eta"] is None
+    assert stage.pauses_s == [RETRY_DELAYS_S[0]]
+
+
+def test_a_message_that_the_broker_does_not_take_again_is_not_acknowledged(
+    stage: TaskStage, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError
+
+    stage.step.failures = [Unavailable("explainer is away")]
+    monkeypatch.setattr(Signature, "apply_async", fail)
+    told = stage.app.tasks[CRITIQUE_TASK].apply(kwargs={"job_id": stage.job_id})
+    assert isinstance(told.result, Reject)
+    assert told.result.requeue
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [(SUBMIT_TASK, {"request": {"key": "mine"}}), (CONSUME_CRITIQUES_TASK, {"batch": {"job_id": "", "critiques": []}})],
+)
+def test_what_is_refused_while_the_store_is_away_stays_a_message_until_it_can_be_set_aside(
+    stage: TaskStage, monkeypatch: pytest.MonkeyPatch, task: str, message: dict
+):
+    away = Unavailable("artifact store: no space left")
+
+    def fail(*_: object) -> None:
+        raise away
+
+    stage.step.failures = [away for _ in range(RETRY_COUNT + 4)]
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.record, "set_aside", fail)
+        stage.run(task, **message)
+        for _ in range(RETRY_COUNT + 2):
+            stage.deliver(stage.take())
+    assert stage.kept("unclaimed") == 0
+    stage.deliver(stage.take())
+    assert (stage.kept("unclaimed"), stage.take()) == (1, None)
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError("secret"), InvalidInput("job_id", "odd")])
