@@ -44,7 +44,7 @@ class LvlmSettings(BrokerSettings):
     max_batch_tokens: int = 32_768
     """Most tokens of questions answered in one go in process, with pictures, padding and answers: this bounds the memory."""
     max_waiting: int = 1024
-    """Most questions that wait in process."""
+    """Most questions that wait for the engine."""
     max_in_flight: int = 16
     """Most calls to the server at once."""
     connect_timeout_s: float = 5.0

@@ -1,4 +1,4 @@
-"""An `Engine` around another: answers are text of bounded length that can be stored and sent, or no answers."""
+"""An `Engine` around another: answers are text of bounded length, and they and refusals can be stored and sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BoundedEngine:
-    """Refuses answers that are too long; half characters, which no UTF-8 holds, become U+FFFD."""
+    """Refuses answers that are too long; half characters in answers and refusals, which no UTF-8 holds, become U+FFFD."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -22,7 +22,14 @@ class BoundedEngine:
 
     async def answer(self, question: Question) -> str:
         """See the port."""
-        text = await self._engine.answer(question)
+        try:
+            text = await self._engine.answer(question)
+        except BadModelOutput as refusal:  # its message may quote a server, and is stored with the critique
+            raise BadModelOutput(_make_whole(refusal.message)) from refusal
         if len(text) > MAX_ANSWER_LENGTH:
             raise BadModelOutput(f"the answer has {len(text)} characters; at most {MAX_ANSWER_LENGTH} are read")
-        return _LONE_SURROGATE.sub("\ufffd", text)
+        return _make_whole(text)
+
+
+def _make_whole(text: str) -> str:
+    return _LONE_SURROGATE.sub("\ufffd", text)

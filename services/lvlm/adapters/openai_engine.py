@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
+import json
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,9 +29,16 @@ from services.lvlm import metrics
 from services.lvlm.adapters.circuit_breaker import CircuitBreaker, CircuitOpen
 from services.lvlm.ports import Question
 
-_RETRIED_STATUS = (429, 500, 502, 503, 504)
+_ABOUT_THE_QUESTION = (400, 413, 415, 422)
+_FAILED_FOR_NOW = (408, 425)
+"""Of those below 500; from there on any status is the server's failure."""
 _SAMPLING_TEMPERATURE = 0.7
+_MAX_REPLY_BYTES = 4 * 2**20
+"""Ten times what the longest answer that is taken takes up with every character escaped."""
 _MAX_MESSAGE_LENGTH = 200
+_MAX_TOKEN_COUNT = 10**9
+"""No context holds as many; whoever says more has not counted."""
+_LONGEST_RETRY_AFTER_S = 24 * 3600.0
 _SERVER = "the language model's server"
 
 
@@ -39,6 +49,7 @@ class ServerLimits:
     answer_timeout_s: float = 120.0
     connect_timeout_s: float = 5.0
     max_in_flight: int = 16
+    max_waiting: int = 1024
     max_retries: int = 2
     retry_pause_s: float = 0.5
     breaker_failures: int = 5
@@ -59,11 +70,13 @@ class OpenAiEngine:
         self._limits = limits
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            # What a compressed reply unpacks to has no bound.
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
             timeout=httpx.Timeout(None, connect=limits.connect_timeout_s),
             limits=httpx.Limits(max_connections=limits.max_in_flight),
         )
         self._in_flight = asyncio.Semaphore(limits.max_in_flight)
+        self._waiting_count = 0
         self._breaker = CircuitBreaker(_SERVER, limits.breaker_failures, limits.breaker_pause_s)
         metrics.BREAKER_OPEN.set_function(lambda: self._breaker.is_open)
 
@@ -82,11 +95,11 @@ class OpenAiEngine:
             When the server can't be reached or fails in every try, and at once while the breaker is open; `retry_after_s` then
             says when it is tried again.
         Overloaded
-            When it stays busy, or asks for a longer pause than the answer has time left.
+            When it stays busy, or asks for a longer pause than the answer has time left; at once when too many questions wait.
         DeadlineExceeded
             When the answer's time is over.
         """
-        async with self._in_flight:
+        async with self._place():
             body = await asyncio.to_thread(self._body, question)
             deadline = asyncio.get_running_loop().time() + self._limits.answer_timeout_s
             try:
@@ -97,6 +110,23 @@ class OpenAiEngine:
             # The server may know no schemas; the answer is read strictly all the same.
             del body["response_format"]
             return await self._post(body, deadline)
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among the calls in flight, waited for unless too many wait already."""
+        if self._in_flight.locked() and self._waiting_count >= self._limits.max_waiting:
+            raise Overloaded(
+                f"{self._waiting_count} questions wait for the language model; at most {self._limits.max_waiting} may"
+            )
+        self._waiting_count += 1
+        try:
+            await self._in_flight.acquire()
+        finally:
+            self._waiting_count -= 1
+        try:
+            yield
+        finally:
+            self._in_flight.release()
 
     async def _post(self, body: dict[str, Any], deadline: float) -> str:
         for attempt in range(self._limits.max_retries + 1):
@@ -119,8 +149,11 @@ class OpenAiEngine:
 
     async def _post_once(self, body: dict[str, Any], deadline: float) -> str:
         try:
-            async with asyncio.timeout_at(deadline):
-                response = await self._client.post("/chat/completions", json=body)
+            async with (
+                asyncio.timeout_at(deadline),
+                self._client.stream("POST", "/chat/completions", json=body) as response,
+            ):
+                reply = await _read_reply(response)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"{_SERVER} did not answer in {self._limits.answer_timeout_s:g} s (LVLM_ANSWER_TIMEOUT_S)"
@@ -128,16 +161,10 @@ class OpenAiEngine:
         except httpx.HTTPError as error:
             raise Unavailable(f"{_SERVER} can't be reached: {type(error).__name__}") from error
         if response.status_code != httpx.codes.OK:
-            raise _refusal(response)
-        try:
-            completion = response.json()
-            content = completion["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise BadModelOutput(f"{_SERVER} sent no chat completion") from error
-        if not isinstance(content, str):
-            raise BadModelOutput(f"{_SERVER} sent an empty message")
-        _count_tokens(completion.get("usage"))
-        return content
+            raise _refusal(response.status_code, response.headers, reply)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise WrongState(f"{_SERVER} compresses its replies though it is asked not to; see LVLM_BASE_URL")
+        return _read_content(reply)
 
     def _body(self, question: Question) -> dict[str, Any]:
         content = [{"type": "text", "text": question.text}]
@@ -155,48 +182,74 @@ class OpenAiEngine:
         return body
 
 
+async def _read_reply(response: httpx.Response) -> bytes:
+    """The body as it was sent; of one over `_MAX_REPLY_BYTES` the beginning, which is over it too."""
+    reply = bytearray()
+    async for chunk in response.aiter_raw():
+        reply += chunk
+        if len(reply) > _MAX_REPLY_BYTES:
+            break
+    return bytes(reply)
+
+
+def _read_content(reply: bytes) -> str:
+    """The answer in a chat completion, whose tokens are counted."""
+    if len(reply) > _MAX_REPLY_BYTES:
+        raise BadModelOutput(f"{_SERVER} sent over {_MAX_REPLY_BYTES} bytes; at most so many are read")
+    try:
+        completion = json.loads(reply)
+        content = completion["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise BadModelOutput(f"{_SERVER} sent no chat completion") from error
+    if not isinstance(content, str):
+        raise BadModelOutput(f"{_SERVER} sent an empty message")
+    _count_tokens(completion.get("usage"))
+    return content
+
+
 def _count_tokens(usage: Any) -> None:
     """Count what the server says that question and answer took; it need not say anything."""
     for name, direction in (("prompt_tokens", "question"), ("completion_tokens", "answer")):
         count = usage.get(name) if isinstance(usage, dict) else None
-        if isinstance(count, int) and count > 0:
+        if isinstance(count, int) and 0 < count <= _MAX_TOKEN_COUNT:
             metrics.TOKENS.labels(direction).inc(count)
 
 
-def _refusal(response: httpx.Response) -> ServiceError:
-    """What an answer other than 200 means: about the server and its settings, or about this one question."""
-    status = response.status_code
+def _refusal(status: int, headers: httpx.Headers, reply: bytes) -> ServiceError:
+    """What a status other than 200 means: about this one question, about the server for now, else about how it is set up."""
+    if status in _ABOUT_THE_QUESTION:
+        return BadModelOutput(f"{_SERVER} refused the question (HTTP {status}): {_read_message(reply)}")
+    retry_after_s = _read_retry_after(headers.get("Retry-After", ""))
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return Overloaded(f"{_SERVER} is busy (HTTP 429)", retry_after_s=retry_after_s)
+    if status in _FAILED_FOR_NOW or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return Unavailable(f"{_SERVER} failed (HTTP {status})", retry_after_s=retry_after_s)
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return WrongState(f"{_SERVER} refused our key (HTTP {status}); see LVLM_API_KEY_FILE")
     if status == httpx.codes.NOT_FOUND:
         return WrongState(f"{_SERVER} knows no such model or path (HTTP 404); see LVLM_MODEL, LVLM_BASE_URL")
-    retry_after_s = _read_retry_after(response.headers.get("Retry-After", ""))
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        return Overloaded(f"{_SERVER} is busy (HTTP 429)", retry_after_s=retry_after_s)
-    if status in _RETRIED_STATUS:
-        return Unavailable(f"{_SERVER} failed (HTTP {status})", retry_after_s=retry_after_s)
-    return BadModelOutput(f"{_SERVER} refused the question (HTTP {status}): {_read_message(response)}")
+    return WrongState(f"{_SERVER} takes no questions there (HTTP {status}); see LVLM_BASE_URL, LVLM_API_KEY_FILE")
 
 
 def _read_retry_after(header: str) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds seconds or a date; None when it holds neither."""
+    """Seconds to wait by a Retry-After header, which holds seconds or a date, a day at most; None when it holds neither."""
     if header.strip().isdecimal():
-        return float(header)
+        return min(float(header), _LONGEST_RETRY_AFTER_S)
     try:
         date = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a time zone that is centuries away
         return None
     if date.tzinfo is None:
         return None
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (date - datetime.now(UTC)).total_seconds()), _LONGEST_RETRY_AFTER_S)
 
 
-def _read_message(response: httpx.Response) -> str:
+def _read_message(reply: bytes) -> str:
     try:
-        message = response.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = response.text
-    return str(message)[:_MAX_MESSAGE_LENGTH]
+        message = str(json.loads(reply)["error"]["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        message = reply.decode(errors="replace")
+    return message[:_MAX_MESSAGE_LENGTH]
 
 
 def _data_uri(image: Image.Image) -> str:

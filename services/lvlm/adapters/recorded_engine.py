@@ -7,12 +7,13 @@ question, the answer or the refusal, and who gave it; neither prompt nor pixel.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from PIL import Image
 
@@ -78,8 +79,7 @@ class RecordingEngine:
     def _write(self, question: Question, reply: Mapping[str, str]) -> None:
         line = {"question": digest_question(question), **reply, "engine": self.name, "model_id": self.model_id}
         try:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            _append(self._file, f"{json.dumps(line)}\n".encode())
         except OSError as error:
             raise Unavailable(f"the answer can't be recorded: {error.strerror}; see LVLM_RECORD_TO") from error
 
@@ -136,10 +136,22 @@ class RecordedEngine:
         return reply[_ANSWER]
 
 
-def _create_file(folder: Path) -> TextIO:
+def _create_file(folder: Path) -> io.FileIO:
     folder.mkdir(parents=True, exist_ok=True)
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return (folder / f"{started}-{os.getpid()}.jsonl").open("x", encoding="utf-8")
+    return (folder / f"{started}-{os.getpid()}.jsonl").open("xb", buffering=0)
+
+
+def _append(file: io.FileIO, line: bytes) -> None:
+    """Write all of `line`, or raise `OSError` and leave none of it: the next line must not go on from half of this one."""
+    end = file.tell()
+    try:
+        while line:  # a disk that fills up takes a part first and fails then
+            line = line[file.write(line) :]
+    except OSError:
+        file.seek(end)
+        file.truncate()
+        raise
 
 
 def _read_lines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -44,8 +44,9 @@ _INTERVALS: Mapping[str, tuple[float, float]] = {
 
 
 def _either(words: Iterable[str]) -> str:
+    """A pattern for any of `words`, in either case of their own letters: by Unicode's rules "ı" would be an "i" and "ſ" an "s"."""
     longest_first = sorted(words, key=len, reverse=True)
-    return "|".join(re.sub(r"[ ]", r"[\\s-]+", word) for word in longest_first)
+    return "|".join(r"[\s-]+".join(f"(?a:{part})" for part in word.split()) for word in longest_first)
 
 
 _COUNT = rf"(?:[0-9]{{1,9}}|{_either(_NUMBERS)})"

@@ -98,6 +98,11 @@ REFUSED = {
     "a mark": "The square leads in 7 of 10 images <|im_end|>",
     "another language": "Das Quadrat führt in 7 von 10 Bildern.",
     "letters that look the same": "The ſquare leads in 7 of 10 images.",
+    "a count in letters that look the same": "The digit leads in fıve images.",
+    "a count in letters of another case": "The digit leads in fİve of 10 images.",
+    "a part in letters that look the same": "The square leads in moſt images.",
+    "a fraction in letters that look the same": "The digit leads in a thırd of the images.",
+    "a whole in letters that look the same": "The square leads in 7 of ſeven images.",
 }
 
 

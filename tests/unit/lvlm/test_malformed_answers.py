@@ -23,6 +23,7 @@ from services.lvlm.adapters.prompt_folder import load_profile
 from services.lvlm.domain.behavior import DescribedPicture, count_evidence
 from services.lvlm.domain.verdicts import read_verdicts
 from services.lvlm.handlers.translating import ExplainedPicture, Translating
+from services.lvlm.ports import Question
 from tests.support.fakes import ScriptedEngine
 from tests.support.mutations import Mutation, State, garble, huge, mutations
 from tests.unit.lvlm.test_translating import DIGEST, SPECIFICATION
@@ -103,6 +104,17 @@ async def test_five_thousand_malformed_answers_fail_or_say_what_they_say():
     assert sum(outcomes.values()) == CASE_COUNT
     assert min(outcomes[State.SAME, False], outcomes[State.BROKEN, True], outcomes[State.UNKNOWN, True]) > 200
     assert time.process_time() - start < SLOWEST_S
+
+
+async def test_a_refusal_that_holds_half_a_character_fails_its_picture_and_can_be_sent():
+    def refuse(_: Question) -> str:
+        raise BadModelOutput("the server refused the question (HTTP 400): bad \ud83d")
+
+    translating = Translating(BoundedEngine(ScriptedEngine(refuse)), PROFILE, None, seed=0)
+    (critique,) = await translating.translate(DIGEST, SPECIFICATION, [explained()])
+    assert critique.failure.endswith("(HTTP 400): bad \ufffd")
+    split_into_batches("job", [critique])
+    wire.critique_to_proto(critique).SerializeToString()
 
 
 @pytest.mark.parametrize("answer", HUGE, ids=lambda answer: answer.kind)

@@ -1,7 +1,9 @@
 """Recordings: every answer of an engine, played back, and nothing of what was asked."""
 
 import json
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +112,34 @@ async def test_a_line_torn_by_a_kill_is_passed_over_and_any_other_is_told(tmp_pa
     path.write_text("[]\n" + path.read_text())
     with pytest.raises(WrongState, match=r"jsonl:1 is no line of a recording"):
         RecordedEngine(tmp_path)
+
+
+@contextmanager
+def full_disk(free_bytes: int) -> Iterator[None]:
+    """No file of this process grows over `free_bytes` meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_line_that_a_full_disk_tears_is_taken_back_and_the_recording_goes_on(tmp_path: Path):
+    first, torn, last = (replace(QUESTION, seed=seed) for seed in range(3))
+    engine = ScriptedEngine(lambda question: f"{question.seed}" * 20_000)
+    with RecordingEngine(engine, tmp_path) as recording:
+        await recording.answer(first)
+        (path,) = tmp_path.iterdir()
+        before = path.read_bytes()
+        with full_disk(len(before) + 12_000), pytest.raises(Unavailable, match="LVLM_RECORD_TO"):
+            await recording.answer(torn)
+        assert path.read_bytes() == before
+        await recording.answer(last)
+    recorded = RecordedEngine(tmp_path)
+    assert [await recorded.answer(question) for question in (first, last)] == ["0" * 20_000, "2" * 20_000]
+    with pytest.raises(WrongState, match="has no answer"):
+        await recorded.answer(torn)
 
 
 async def test_two_models_in_one_recording_are_told(tmp_path: Path):
