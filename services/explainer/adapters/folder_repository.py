@@ -5,9 +5,11 @@
     <root>/<name>/<version>/bundle/         the model bundle
     <root>/<name>/<version>/publication.json  who made it: the publication's key, the bundle's digest, the version that a rollback repeats, whether as a shadow
     <root>/.<name>.highest.json             the highest number that a version ever had
+    <root>/.<name>.aside-*                  what is on its way in or out, or was when its process died
+    <root>/.<name>.lock                     held by the one who writes any of these
 
-Everything but the pointers and the highest number is immutable: written aside, then renamed into place. No number is used twice, for other
-processes keep what they read of a version.
+Everything but the pointers and the highest number is immutable. All is written aside, flushed to the disk and renamed into place, so that a
+power cut leaves it whole. No number is used twice, for other processes keep what they read of a version.
 """
 
 from __future__ import annotations
@@ -15,27 +17,33 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import filelock
 
-from services.common.runtime.errors import Conflict, InvalidInput
+from services.common.runtime.errors import InvalidInput, Unavailable
 from services.common.vision.model_bundle import bundle_digest, describe_bundle
 from services.explainer.ports import ServedVersion, ShadowPointer
 
 log = logging.getLogger(__name__)
+
+_Content = TypeVar("_Content")
 
 _CHAMPION = "champion.json"
 _SHADOW = "shadow.json"
 _PUBLICATION = "publication.json"
 _BUNDLE = "bundle"
 _HIGHEST = ".{name}.highest.json"
+_ASIDE = ".{name}.aside-"  # no name has a dot, so none is the beginning of another's
+_LOCK_PAUSE_S = 0.1
 
 
 class FolderRepository:
@@ -57,10 +65,10 @@ class FolderRepository:
 
     def numbers(self, name: str) -> list[int]:
         """See the port."""
-        folder = self._root / name
-        return (
-            sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()) if folder.is_dir() else []
-        )
+        try:
+            return sorted(int(entry.name) for entry in (self._root / name).iterdir() if entry.name.isdecimal())
+        except (FileNotFoundError, NotADirectoryError):  # also where another replica has just removed it
+            return []
 
     def version(self, name: str, number: int) -> ServedVersion | None:
         """See the port."""
@@ -69,11 +77,10 @@ class FolderRepository:
             return None
         try:
             return _read_version(folder, number)
-        except Exception:
-            # Whatever is wrong in one folder must not take the others along. Said once: the reconciler asks every second.
-            if folder / str(number) not in self._unreadable:
-                log.exception("version is unreadable", extra={"model": name, "version": number})
-                self._unreadable.add(folder / str(number))
+        except Exception as error:
+            # Whatever is wrong in one folder must not take the others along.
+            told = {"model": name, "version": number}
+            self._say_once(folder / str(number), "version is unreadable", told, error)
             return None
 
     def versions(self, name: str) -> list[ServedVersion]:
@@ -82,30 +89,42 @@ class FolderRepository:
         return [version for version in found if version]
 
     def champion(self, name: str) -> int:
-        """See the port."""
-        pointer = self._root / name / _CHAMPION
-        return int(json.loads(pointer.read_text())["version"]) if pointer.is_file() else 0
+        """See the port.
+
+        Raises
+        ------
+        Unavailable
+            When the pointer can't be read. It must not pass for 0: then no version would count as verified, and all would be removed.
+        """
+        return self._read(name, self._root / name / _CHAMPION, _read_number, 0)
 
     def set_champion(self, name: str, version: int) -> None:
         """See the port."""
-        self._replace(self._root / name / _CHAMPION, json.dumps({"version": version}))
+        self._replace(name, self._root / name / _CHAMPION, {"version": version})
 
     def shadow(self, name: str) -> ShadowPointer:
-        """See the port."""
-        pointer = self._root / name / _SHADOW
-        if not pointer.is_file():
-            return ShadowPointer()
-        content = json.loads(pointer.read_text())
-        return ShadowPointer(content["version"], tuple(content["verified"]), content["change_count"])
+        """See the port.
+
+        Raises
+        ------
+        Unavailable
+            When the pointer can't be read.
+        """
+        return self._read(name, self._root / name / _SHADOW, _read_shadow, ShadowPointer())
 
     def set_shadow(self, name: str, pointer: ShadowPointer) -> None:
         """See the port."""
-        self._replace(self._root / name / _SHADOW, json.dumps(asdict(pointer)))
+        self._replace(name, self._root / name / _SHADOW, asdict(pointer))
 
     def highest(self, name: str) -> int:
-        """See the port."""
-        highest = self._root / _HIGHEST.format(name=name)
-        before = json.loads(highest.read_text())["version"] if highest.is_file() else 0
+        """See the port.
+
+        Raises
+        ------
+        Unavailable
+            When the number can't be read.
+        """
+        before = self._read(name, self._root / _HIGHEST.format(name=name), _read_number, 0)
         return max([before, *self.numbers(name)])
 
     def bundle(self, name: str, version: int) -> Path:
@@ -115,17 +134,18 @@ class FolderRepository:
     def add_version(
         self, name: str, bundle: Path, publication_key: str, repeats_version: int = 0, as_shadow: bool = False
     ) -> ServedVersion:
-        """See the port.
+        """See the port. What dead publishers of the model left goes: the caller holds the publishing lock, as all who write anything of a model do.
 
         Raises
         ------
         InvalidInput
             When the bundle's labels differ from the versions before: callers name classes, and so do comparisons and gates.
         """
+        self._sweep(name)
         folder = self._root / name
         versions = self.versions(name)
         number = self._take_number(name)
-        aside = self._root / f".incoming-{uuid.uuid4().hex}"
+        aside = self._aside(name)
         try:
             shutil.copytree(bundle, aside / _BUNDLE)
             publication = {
@@ -138,10 +158,14 @@ class FolderRepository:
             fresh = _describe(aside, name, number)
             if versions:
                 _check_same_meaning(versions[-1], fresh)
+            for path in (aside, *aside.rglob("*")):
+                _flush(path)
             folder.mkdir(exist_ok=True)
             aside.replace(folder / str(number))
+            _flush(folder)
+            _flush(self._root)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            _discard(aside)
         return fresh
 
     def remove_version(self, name: str, version: int) -> None:
@@ -149,23 +173,25 @@ class FolderRepository:
         is_last = self.numbers(name) == [version]
         leaving = self._root / name if is_last else self._root / name / str(version)
         # Renamed first: nobody may read, or load, a folder that is half gone.
-        aside = leaving.replace(self._root / f".removed-{uuid.uuid4().hex}")
-        shutil.rmtree(aside, ignore_errors=True)
+        _discard(leaving.replace(self._aside(name)))
 
     @asynccontextmanager
     async def publishing(self, name: str, timeout_s: float) -> AsyncIterator[None]:
-        """See the port.
+        """See the port. Who waits holds no thread: the lock's holder needs them, and so do all other calls.
 
         Raises
         ------
-        Conflict
+        Unavailable
             When another publisher keeps the lock for longer than `timeout_s`.
         """
-        lock = filelock.FileLock(self._root / f".{name}.lock", thread_local=False)
+        lock = filelock.FileLock(self._root / f".{name}.lock")
         try:
-            await asyncio.to_thread(lock.acquire, timeout=timeout_s)
-        except filelock.Timeout as error:
-            raise Conflict(f"another version of {name} is being published; try again") from error
+            async with asyncio.timeout(timeout_s):
+                # A try takes as long as any look into the folder, and nothing can cancel it between taking the lock and the block below.
+                while not _take(lock):
+                    await asyncio.sleep(_LOCK_PAUSE_S)
+        except TimeoutError as error:
+            raise Unavailable(f"another version of {name} is being published; try again") from error
         try:
             yield
         finally:
@@ -174,13 +200,77 @@ class FolderRepository:
     def _take_number(self, name: str) -> int:
         """A number that no version of the model ever had, the removed ones counted."""
         number = self.highest(name) + 1
-        self._replace(self._root / _HIGHEST.format(name=name), json.dumps({"version": number}))
+        self._replace(name, self._root / _HIGHEST.format(name=name), {"version": number})
         return number
 
-    def _replace(self, path: Path, content: str) -> None:
-        aside = self._root / f".replacing-{uuid.uuid4().hex}"
-        aside.write_text(content)
-        aside.replace(path)
+    def _read(self, name: str, path: Path, read: Callable[[Any], _Content], missing: _Content) -> _Content:
+        """What `read` makes of the JSON in a file of the model; `missing` when there is no file. `Unavailable` when it can't be read."""
+        try:
+            return read(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return missing
+        except Exception as error:
+            self._say_once(path, "pointer is unreadable", {"model": name, "file": path.name}, error)
+            # The system's words alone: its text has paths of this machine.
+            cause = (isinstance(error, OSError) and error.strerror) or repr(error)
+            raise Unavailable(f"{path.name} of model '{name}' can't be read: {cause}") from error
+
+    def _say_once(self, path: Path, message: str, told: dict[str, Any], error: Exception) -> None:
+        """Once per process: the reconciler asks every second."""
+        if path not in self._unreadable:
+            log.error(message, extra=told, exc_info=error)
+            self._unreadable.add(path)
+
+    def _replace(self, name: str, path: Path, content: dict[str, Any]) -> None:
+        aside = self._aside(name)
+        try:
+            aside.write_text(json.dumps(content))
+            _flush(aside)
+            aside.replace(path)
+            _flush(path.parent)
+        finally:
+            _discard(aside)
+
+    def _aside(self, name: str) -> Path:
+        return self._root / f"{_ASIDE.format(name=name)}{uuid.uuid4().hex}"
+
+    def _sweep(self, name: str) -> None:
+        for left in self._root.glob(f"{_ASIDE.format(name=name)}*"):
+            log.info("leftover of a dead publisher removed", extra={"model": name, "file": left.name})
+            _discard(left)
+
+
+def _take(lock: filelock.BaseFileLock) -> bool:
+    """Whether `lock` could be taken at once."""
+    with suppress(filelock.Timeout):
+        lock.acquire(blocking=False)
+    return lock.is_locked
+
+
+def _flush(path: Path) -> None:
+    """Have a file's content, or a folder's entries, on the disk: a rename may be there before what it names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    """Remove a file or folder, if it is there. What the disk keeps back is for the next sweep, and no reason to fail."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _read_number(content: Any) -> int:
+    return int(content["version"])
+
+
+def _read_shadow(content: Any) -> ShadowPointer:
+    return ShadowPointer(content["version"], tuple(content["verified"]), content["change_count"])
 
 
 @lru_cache(maxsize=256)

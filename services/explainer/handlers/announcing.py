@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from services.common.runtime.audit_log import AuditAction, AuditEntry, AuditLog, Lineage, short_text
-from services.common.runtime.errors import Conflict, ServiceError
+from services.common.runtime.errors import ServiceError
 from services.explainer.ports import ModelRepository, Publication, ServedVersion, ShadowPointer
 
 log = logging.getLogger(__name__)
@@ -79,20 +79,31 @@ async def keep_settled(announcing: Announcing, repository: ModelRepository, inte
     """Settle each model at the start, for the process before may have died, and whenever its champion is another one."""
     settled: dict[str, int] = {}
     while True:
-        for name in repository.names():
-            try:
-                if settled.get(name) != repository.champion(name):
-                    async with repository.publishing(name, _LOCK_TIMEOUT_S):
-                        await asyncio.to_thread(announcing.settle, name)
-                        settled[name] = repository.champion(name)
-            except Conflict:
-                continue  # whoever publishes keeps the log in step, and the next round looks again
-            except ServiceError as error:
-                log.info("audit log not settled", extra={"model": name, "kind": error.kind})
-            except Exception:
-                # One model that can't be read must not keep the others from being told of.
-                log.exception("audit log not settled", extra={"model": name})
+        try:
+            for name in repository.names():
+                await _settle_moved(announcing, repository, name, settled)
+        except Exception:
+            # Nobody else brings the log in step, so no fault may end this loop.
+            log.exception("audit log not settled")
         await asyncio.sleep(interval_s)
+
+
+async def _settle_moved(
+    announcing: Announcing, repository: ModelRepository, name: str, settled: dict[str, int]
+) -> None:
+    """Settle one model, if its champion is not the one in `settled`."""
+    try:
+        if settled.get(name) != repository.champion(name):
+            async with repository.publishing(name, _LOCK_TIMEOUT_S):
+                await asyncio.to_thread(announcing.settle, name)
+                settled[name] = repository.champion(name)
+    except (
+        ServiceError
+    ) as error:  # also where one is being published: whoever does keeps the log in step, and the next round looks again
+        log.info("audit log not settled", extra={"model": name, "kind": error.kind})
+    except Exception:
+        # One model that can't be read must not keep the others from being told of.
+        log.exception("audit log not settled", extra={"model": name})
 
 
 def _entry(served: ServedVersion, action: AuditAction, reason: str, caller: str = "") -> AuditEntry:

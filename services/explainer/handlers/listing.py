@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from services.common.runtime.errors import ServiceError
 from services.explainer.handlers.versions import check_known
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 
@@ -26,14 +27,20 @@ async def list_versions(classifier: Classifier, repository: ModelRepository, nam
     ------
     NotFound
         When `name` is given and there is no such model.
+    Unavailable
+        When `name` is given and its champion or shadow can't be read; among all models such a one is left out.
     """
-    names = repository.names()
     if name:
         check_known(repository, name)
-    versions = [version for each in ([name] if name else names) for version in repository.versions(each)]
+    champions, shadows = {}, {}
+    for each in [name] if name else repository.names():
+        try:
+            champions[each], shadows[each] = repository.champion(each), repository.shadow(each).version
+        except ServiceError:  # the repository has logged it
+            if name:
+                raise
+    versions = [version for each in champions for version in repository.versions(each)]
     ready = await asyncio.gather(*(classifier.is_ready(version.name, version.version) for version in versions))
-    champions = {each: repository.champion(each) for each in names}
-    shadows = {each: repository.shadow(each).version for each in names}
     return [
         ListedVersion(
             version,

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
+_running: set[asyncio.Task[Any]] = set()
+"""The event loop keeps tasks weakly: without this, one whose caller left could vanish half-way."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a logit between Triton and this process or `transformers`, relative to the largest logit (to 1 when all are
@@ -68,7 +71,6 @@ class Publishing:
         self._announcing = announcing
         self._versions = versions
         self._ready_timeout_s = ready_timeout_s
-        self._running: set[asyncio.Task[ServedVersion]] = set()
 
     async def publish(
         self, name: str, bundle_path: str, expected_champion: int, key: str, caller: str = "", as_shadow: bool = False
@@ -81,7 +83,7 @@ class Publishing:
             At `name`, `bundle_path` or `idempotency_key`.
         """
         check_asked(name, key)
-        return await self._run_to_end(
+        return await run_to_end(
             self._publish_stored(name, bundle_path, expected_champion, Publication(key, caller, as_shadow=as_shadow))
         )
 
@@ -102,20 +104,13 @@ class Publishing:
         Conflict
             When the champion is not `expected_champion`.
         Unavailable
-            When the server does not answer, or answers otherwise than this process, or the audit log can't be written; the old
-            champion stays.
+            When the server does not answer, or answers otherwise than this process, the audit log can't be written, or another publication of the
+            model takes too long; the old champion stays.
         WrongState
             When the server refuses the version, or answers its golden request otherwise than `transformers` did; the old champion stays. Also
             when a model without a champion is to get a shadow.
         """
-        return await self._run_to_end(self._publish(name, folder, expected_champion, publication))
-
-    async def _run_to_end(self, publication: Coroutine[Any, Any, ServedVersion]) -> ServedVersion:
-        # The event loop keeps tasks weakly: without the set a publication whose caller left could vanish half-way.
-        task = asyncio.create_task(publication)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return await run_to_end(self._publish(name, folder, expected_champion, publication))
 
     async def _publish_stored(
         self, name: str, bundle_path: str, expected_champion: int, publication: Publication
@@ -183,10 +178,10 @@ class Publishing:
             if publication.as_shadow:
                 pointer, caller = self._repository.shadow(name), publication.caller
                 await run_in_thread(self._announcing.announce_shadow, name, added, pointer, added.version, caller)
-                self._repository.set_shadow(name, pointer.moved_to_new(added.version))
+                await run_in_thread(self._repository.set_shadow, name, pointer.moved_to_new(added.version))
             else:
                 await run_in_thread(self._announcing.announce, added, publication)
-                self._repository.set_champion(name, added.version)
+                await run_in_thread(self._repository.set_champion, name, added.version)
                 self._versions.see_champion(name, added.version)
         except BaseException:
             await self._remove_unpublished(name)
@@ -283,6 +278,14 @@ def _find_expected(bundle: ModelBundle, folder: Path) -> _Expected:
     if golden and golden.logits.shape[1] != len(bundle.labels):
         raise InvalidInput("bundle", f"{GOLDEN}: logits: expected one per class, got {golden.logits.shape}")
     return _Expected(answer(bundle, bundle.baselines[:_GOLDEN_COUNT]), golden)
+
+
+async def run_to_end(change: Coroutine[Any, Any, _Result]) -> _Result:
+    """`change` in a task of its own: a caller that goes away does not stop it."""
+    task = asyncio.create_task(change)
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    return await asyncio.shield(task)
 
 
 async def run_in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:

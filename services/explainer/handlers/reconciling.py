@@ -102,6 +102,8 @@ class Reconciling:
                 missing.champions += each.champions
                 missing.others += each.others
                 missing.answering_count += each.answering_count
+            elif isinstance(each, ServiceError):  # the repository has told what is wrong, once
+                log.info("model not reconciled", extra={"model": name, "kind": each.kind})
             else:
                 log.error("model not reconciled", extra={"model": name}, exc_info=each)
         return missing
@@ -179,11 +181,11 @@ class Reconciling:
 
     async def _unload_strays(self) -> None:
         """Let go what was loaded here to be published, and was taken out by another replica after this one had been cut off. Versions up to the champion stay, whatever became of their folders."""
+        loaded: list[tuple[str, int]] = []
         with contextlib.suppress(ServiceError):
             loaded = await self._classifier.loaded()
-            for name in {name for name, _ in loaded}:
-                champion, numbers = self._repository.champion(name), self._repository.numbers(name)
-                for version in [version for model, version in loaded if model == name]:
-                    if 0 < champion < version and version not in numbers:
-                        log.warning("stray version unloaded", extra={"model": name, "version": version})
-                        await self._classifier.unload(name, version)
+        for name, version in loaded:
+            with contextlib.suppress(ServiceError):
+                if 0 < self._repository.champion(name) < version and version not in self._repository.numbers(name):
+                    log.warning("stray version unloaded", extra={"model": name, "version": version})
+                    await self._classifier.unload(name, version)

@@ -162,3 +162,23 @@ async def test_a_champion_from_before_there_was_a_log_is_found_and_told_once(sta
         await asyncio.sleep(0.1)
     keeper.cancel()
     assert stage.told() == [(FOUND, 1), (PUBLISHED, 2)]
+
+
+@pytest.mark.parametrize("call", ["names", "champion"])
+async def test_a_fault_of_the_volume_does_not_end_the_keeping_of_the_log(stage, monkeypatch, caplog, call):
+    stage.repository.set_champion("net", stage.repository.add_version("net", stage.root / "store" / "a", "old").version)
+    faults = [OSError(116, "Stale file handle")]
+    read = getattr(stage.repository, call)
+
+    def read_or_fail(*arguments: str) -> object:
+        if faults:
+            raise faults.pop()
+        return read(*arguments)
+
+    monkeypatch.setattr(stage.repository, call, read_or_fail)
+    keeper = asyncio.create_task(keep_settled(stage.announcing, stage.repository, 0.01))
+    async with asyncio.timeout(10):
+        while stage.told() != [(FOUND, 1)]:
+            await asyncio.sleep(0.01)
+    keeper.cancel()
+    assert [record.message for record in caplog.records] == ["audit log not settled"]

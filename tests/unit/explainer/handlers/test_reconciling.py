@@ -299,6 +299,18 @@ async def test_version_that_another_replica_took_out_is_let_go_and_one_that_is_b
     assert sorted(await classifier.loaded()) == [("one", 1), ("one", 3), ("two", 1)]
 
 
+async def test_model_whose_pointer_cannot_be_read_keeps_no_stray_of_another(
+    reconciling, repository, classifier, tmp_path
+):
+    await reconciling.reconcile()
+    (tmp_path / "models" / "one" / "champion.json").write_text("")
+    stray = repository.add_version("two", tmp_path / "bundle", "stray")
+    await classifier.load(stray, repository.bundle("two", 2))
+    repository.remove_version("two", 2)
+    await reconciling.reconcile()
+    assert sorted(await classifier.loaded()) == [("one", 1), ("two", 1)]
+
+
 async def test_nothing_is_let_go_of_a_model_that_has_no_champion(reconciling, repository, classifier, tmp_path):
     added = repository.add_version("first", tmp_path / "bundle", "key")
     await classifier.load(added, repository.bundle("first", 1))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +104,30 @@ async def test_a_change_waits_for_a_publication(stage: ShadowStage):
         await asyncio.sleep(0.1)
         assert stage.repository.shadow("net").version == 0
     assert (await change).version == 1
+
+
+async def test_a_change_that_was_told_is_made_though_its_caller_left(
+    stage: ShadowStage, monkeypatch: pytest.MonkeyPatch
+):
+    told, go_on = threading.Event(), threading.Event()
+    announce = stage.setting._announcing.announce_shadow
+
+    def announce_slowly(*arguments: Any) -> None:
+        announce(*arguments)
+        told.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(stage.setting._announcing, "announce_shadow", announce_slowly)
+    call = asyncio.create_task(stage.setting.set("net", 1))
+    await asyncio.to_thread(told.wait, 10)
+    call.cancel()
+    await asyncio.sleep(0.05)  # by now the cancellation has reached whatever it can reach
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    async with stage.repository.publishing("net", 10):
+        assert stage.repository.shadow("net").version == 1
+    assert [event[:2] for event in shadow_events(stage)] == [(AuditAction.SHADOW_SET, 1)]
 
 
 async def test_a_bundle_served_as_a_shadow_is_verified_and_leaves_the_champion(stage: ShadowStage):
