@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -51,6 +52,8 @@ from services.trainer.messages import read_submission_json
 from services.trainer.servicer import SERVICE, TrainerServicer
 from services.trainer.settings import TrainerSettings
 from services.trainer.tasks import Steps, register_tasks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,15 @@ def run_worker(settings: TrainerSettings) -> None:
 def _recover_for_ever(recovering: Recovering, record: AuditedRecord, interval: timedelta) -> None:
     while True:
         time.sleep(interval.total_seconds())
-        try:
-            record.settle()
-            recovering.recover()
-        except ServiceError as error:
-            logging.getLogger(__name__).warning("recovery failed", extra={"kind": error.kind})
-        except Exception:  # the next round may do better, and a worker must not lose its recovery unseen
-            logging.getLogger(__name__).exception("recovery failed")
+        # In this order: the first look over a long record takes minutes, for which no job should wait.
+        _try("recovery", recovering.recover)
+        _try("settling the audit log", record.settle)
+
+
+def _try(what: str, work: Callable[[], object]) -> None:
+    try:
+        work()
+    except ServiceError as error:
+        log.warning("%s failed", what, extra={"kind": error.kind})
+    except Exception:  # the next round may do better, and a worker must not lose its recovery unseen
+        log.exception("%s failed", what)

@@ -19,6 +19,10 @@ from services.trainer.domain.job import AlignmentRequest, Job, JobState
 from services.trainer.domain.review import Review
 
 
+class BrokerAway(Unavailable):
+    """The broker can't be reached: whatever else needs it need not be tried now."""
+
+
 class WorkerStopping(Unavailable):
     """The worker is told to go: the step goes on elsewhere, and that costs it no retry."""
 
@@ -112,7 +116,7 @@ class Queue(Protocol):
         """Ask for the training step, likewise."""
 
     def waiting_jobs(self) -> Collection[str]:
-        """Ids of the jobs of which a step waits there now. Raises `Unavailable` when the broker is away."""
+        """Ids of the jobs of which a step waits there now, or critiques do. Raises `BrokerAway`."""
 
 
 class ProgressBoard(Protocol):
@@ -145,10 +149,17 @@ class Lease(Protocol):
         """Say that something happens to the job."""
 
     def is_active(self, job_id: str) -> bool:
-        """Whether somebody holds a step of the job or touched it within a minute; `Unavailable` when the broker is away."""
+        """Whether somebody holds a step of the job or touched it within a minute. Raises `BrokerAway`."""
 
     def claim_recovery(self, job_id: str) -> bool:
-        """Whether the caller is the one to send the job on again; for ten minutes nobody else is. `Unavailable` as above."""
+        """Whether the caller is the one to send the job on again; for a minute nobody else is. Raises `BrokerAway`."""
+
+    def note_recovery(self, job_id: str) -> None:
+        """Say that the job was sent on again; for ten minutes nobody may claim that."""
+
+
+MAX_UNREADABLE_JOBS = 3
+"""After so many open jobs in a row that can't be read the record itself is taken to be away: each further one would cost a read's deadline."""
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,18 @@ class AuditedRecord(JobRecord):
         for job_id in reversed(self.job_ids()):
             if _key(job_id, _ENDED) not in self._told:
                 try:
-                    self._try_to_tell(self.load(job_id))
+                    if not self._was_told(job_id):
+                        self._try_to_tell(self.load(job_id))
                 except Exception:  # one job that can't be read must not keep the others from being told of
                     log.exception("job not told of in the audit log", extra={"job_id": job_id})
+
+    def _was_told(self, job_id: str) -> bool:
+        """Whether the log has the end of a job that this process sees for the first time: one look instead of reading the whole job, its lineage too."""
+        key = _key(job_id, _ENDED)
+        if _key(job_id, _SUBMITTED) in self._told or not self._audit_log.is_said(key):
+            return False
+        self._told.add(key)  # and all before it was told before it
+        return True
 
     def _try_to_tell(self, job: Job) -> None:
         try:

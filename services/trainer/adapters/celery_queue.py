@@ -10,16 +10,24 @@ import redis
 from kombu.exceptions import OperationalError
 
 from services.common.runtime.broker import Broker
-from services.common.runtime.errors import Unavailable
-from services.common.runtime.queues import BATCH_QUEUE, CRITIQUE_TASK, JOBS_QUEUE, TRAIN_TASK, URGENT_QUEUE
+from services.common.runtime.queues import (
+    BATCH_QUEUE,
+    CRITIQUE_TASK,
+    JOBS_QUEUE,
+    TRAIN_TASK,
+    URGENT_QUEUE,
+    WORKER_QUEUES,
+)
 from services.trainer.domain.job import Job, Priority
+from services.trainer.ports import BrokerAway
 
 VISIBILITY_TIMEOUT_S = 6 * 3600
 """Longer than the longest job: a message that is not acknowledged by then is delivered again."""
 _SOCKET_TIMEOUT_S = 10.0
 """For every command: a broker that takes connections and answers nothing must not hold us. The worker's waiting ones (BRPOP) last 1 s."""
 _QUEUES = {Priority.URGENT: URGENT_QUEUE, Priority.NORMAL: JOBS_QUEUE, Priority.BATCH: BATCH_QUEUE}
-_PAGE = 1000
+_PAGE = 100
+"""Messages read at once: a batch of critiques has up to 64 KiB."""
 _RETRY = {"max_retries": 2, "interval_start": 0.2, "interval_step": 0.5}
 
 
@@ -47,6 +55,8 @@ def build_app(broker: Broker) -> celery.Celery:
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
+        # Redis says so where it is full, or a failover made it a replica: that passes, and a worker must outlast it.
+        broker_channel_error_retry=True,
         broker_transport_options=transport,
         visibility_timeout=VISIBILITY_TIMEOUT_S,
         task_default_queue=JOBS_QUEUE,
@@ -74,13 +84,13 @@ class CeleryQueue:
         try:
             with self._app.connection_for_write() as connection:
                 client = connection.default_channel.client
-                for queue in _QUEUES.values():
+                for queue in WORKER_QUEUES:
                     # Workers take from the far end and senders add at the near one, so no message is passed over.
                     for start in range(0, client.llen(queue), _PAGE):
                         messages = client.lrange(queue, start, start + _PAGE - 1)
                         waiting.update(job_id for message in messages if (job_id := _read_job_id(message)))
         except (OperationalError, OSError, redis.RedisError) as error:
-            raise Unavailable("the broker can't be reached") from error
+            raise BrokerAway("the broker can't be reached") from error
         return waiting
 
     def _send(self, task: str, job: Job) -> None:
@@ -94,16 +104,16 @@ class CeleryQueue:
                 ignore_result=True,
             )
         except (OperationalError, OSError) as error:
-            raise Unavailable(
+            raise BrokerAway(
                 "the broker can't be reached; the job is on record, and a worker sends it on once the broker is back"
             ) from error
 
 
 def _read_job_id(message: bytes) -> str:
-    """The job whose step a message on a queue asks for; "" of another message, and of what is none."""
+    """The job whose step a message on a queue asks for, or whose critiques it brings; "" of another message, and of what is none."""
     try:
         _, arguments, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-        job_id = arguments.get("job_id")
+        job_id = arguments.get("batch", arguments).get("job_id")
     except (ValueError, TypeError, KeyError, AttributeError):
         return ""
     return job_id if isinstance(job_id, str) else ""

@@ -7,12 +7,12 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from services.common.runtime.broker import Broker
-from services.common.runtime.errors import NotFound
+from services.common.runtime.errors import NotFound, Unavailable
 from services.common.runtime.queues import WORKER_QUEUES
 from services.trainer import metrics
 from services.trainer.adapters.redis_lease import STEPS, lease_key
 from services.trainer.domain.job import JobState
-from services.trainer.ports import Record
+from services.trainer.ports import MAX_UNREADABLE_JOBS, Record
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +28,26 @@ class JobGauges:
         self._record = record
 
     def look(self) -> None:
-        """Bring the gauges to what the record holds now. Raises `Unavailable` when it can't be read."""
+        """Bring the gauges to what the record holds now. Raises `Unavailable` when it is away, or several jobs in a row can't be read."""
+        unreadable = 0
         counts: Counter[JobState] = Counter()
         ages_s: dict[JobState, float] = {state: 0.0 for state in JobState if not state.is_final}
         for job_id in self._record.job_ids():
             try:
                 state, age_s = self._stand(job_id)
-            except (
-                NotFound,
-                ValueError,
-                KeyError,
-            ):  # one job that can't be read must not take the numbers of the others along
+            # One job that can't be read must not take the numbers of the others along.
+            except Unavailable as error:
+                log.warning("job not counted", extra={"job_id": job_id, "kind": error.kind})
+                unreadable += 1
+                if unreadable == MAX_UNREADABLE_JOBS:
+                    raise
+                continue
+            except (NotFound, ValueError, KeyError):
                 log.warning("job not counted", extra={"job_id": job_id})
                 continue
             counts[state] += 1
             if state in ages_s:
+                unreadable = 0  # an ended job is remembered, and tells nothing of the store
                 ages_s[state] = max(ages_s[state], age_s)
         for state in JobState:
             metrics.JOBS.labels(state).set(counts[state])

@@ -2,7 +2,7 @@
 
 plumbline:lease:<job>:<step>   the holder's token, 30 s
 plumbline:active:<job>         something happened, 60 s
-plumbline:recovered:<job>      sent on again, 600 s
+plumbline:recovered:<job>      being sent on again, 60 s; sent on again, 600 s
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import redis
 
 from services.common.runtime.broker import Broker
-from services.common.runtime.errors import Conflict, Unavailable
+from services.common.runtime.errors import Conflict
+from services.trainer.ports import BrokerAway
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,17 @@ class RedisLease:
     """Leases of one worker; `lease_s` is how long a dead holder blocks the job."""
 
     def __init__(
-        self, broker: Broker, lease_s: float = 30.0, active_s: float = 60.0, recovery_s: float = 600.0
+        self,
+        broker: Broker,
+        lease_s: float = 30.0,
+        active_s: float = 60.0,
+        claim_s: float = 60.0,
+        recovery_s: float = 600.0,
     ) -> None:
         self._redis = broker.connect(_TIMEOUT_S)
         self._lease_s = lease_s
         self._active_s = active_s
+        self._claim_s = claim_s
         self._recovery_s = recovery_s
 
     @contextmanager
@@ -51,7 +58,7 @@ class RedisLease:
         ------
         Conflict
             When somebody else holds the step, or when the block fails after the lease was lost: the job is no longer ours to fail.
-        Unavailable
+        BrokerAway
             When Redis can't be reached.
         """
         key, token = lease_key(job_id, step), uuid.uuid4().hex
@@ -79,9 +86,13 @@ class RedisLease:
         return bool(_ask(lambda: self._redis.exists(f"plumbline:active:{job_id}", *leases)))
 
     def claim_recovery(self, job_id: str) -> bool:
-        """See the port."""
-        key = f"plumbline:recovered:{job_id}"
-        return bool(_ask(lambda: self._redis.set(key, "1", nx=True, px=int(self._recovery_s * 1000))))
+        """See the port. It ends by itself: where sending fails, the broker that would take it back is away."""
+        key = _recovery_key(job_id)
+        return bool(_ask(lambda: self._redis.set(key, "1", nx=True, px=int(self._claim_s * 1000))))
+
+    def note_recovery(self, job_id: str) -> None:
+        """See the port. A broker that is away meanwhile lets the claim end sooner."""
+        self._tell(lambda: self._redis.set(_recovery_key(job_id), "1", px=int(self._recovery_s * 1000)), job_id)
 
     def _renew(self, key: str, token: str) -> bool:
         return bool(self._redis.eval(_RENEW, 1, key, token, int(self._lease_s * 1000)))
@@ -93,11 +104,15 @@ class RedisLease:
             log.warning("lease not told", extra={"job_id": job_id, "cause": type(error).__name__})
 
 
+def _recovery_key(job_id: str) -> str:
+    return f"plumbline:recovered:{job_id}"
+
+
 def _ask(command: Callable[[], object]) -> object:
     try:
         return command()
     except redis.RedisError as error:
-        raise Unavailable("the broker can't be reached") from error
+        raise BrokerAway("the broker can't be reached") from error
 
 
 class _Holding:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -69,29 +69,40 @@ class TrainingChild:
         Unavailable
             When the child can't use the store: it is worth another try.
         RunKilled
-            When the child died of a signal.
+            When the child died of a signal, or says no more and does not end.
         WorkerStopping
             When this worker is told to go, or the child was.
         RuntimeError
             When the child fell over a bug; its stack is in this process's standard error.
         """
-        child = subprocess.Popen([*self._command, "--job", job.job_id], stdout=subprocess.PIPE, text=True)
-        try:
-            return self._follow(child, on_progress, is_wanted, on_numbers)
-        finally:
-            child.kill()  # no effect on a child that has ended
-            child.wait()
-            child.stdout.close()
+        # What a child that is killed has fetched from a bucket would else stay on this machine.
+        with tempfile.TemporaryDirectory(prefix="plumbline-", ignore_cleanup_errors=True) as temporary:
+            child = subprocess.Popen(
+                [*self._command, "--job", job.job_id],
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",  # a library's chatter may be anything
+                env=os.environ | {"TMPDIR": temporary},
+            )
+            lines: queue.Queue[str | None] = queue.Queue()
+            reader = threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True)
+            reader.start()
+            try:
+                return self._follow(child, lines, on_progress, is_wanted, on_numbers)
+            finally:
+                child.kill()  # no effect on a child that has ended
+                child.wait()
+                # A group's processes are killed by the system a moment after the child; the output ends with the last of them.
+                reader.join(_EXIT_S)
 
     def _follow(
         self,
         child: subprocess.Popen[str],
+        lines: queue.Queue[str | None],
         on_progress: Callable[[Progress], None],
         is_wanted: Callable[[], bool],
         on_numbers: Callable[[int, Mapping[str, float]], None],
     ) -> dict[str, Any] | None:
-        lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
         end, last_line = time.monotonic() + self._timeout_s, "no report"
         is_told = False
         while True:
@@ -111,7 +122,7 @@ class TrainingChild:
             except queue.Empty:
                 continue
             if line is None:
-                raise _explain_end(child.wait(_EXIT_S), last_line)
+                raise _explain_end(child, last_line)
             last_line = line
             if not line.startswith("{"):
                 continue  # some library's chatter
@@ -139,8 +150,12 @@ def _next_report(lines: queue.Queue[str | None], on_numbers: Callable[[int, Mapp
         on_numbers(**json.loads(line)["numbers"])
 
 
-def _explain_end(status: int, last_line: str) -> Exception:
-    """What a child that ended without a result comes to: told to go, killed, which may not happen again, or a bug."""
+def _explain_end(child: subprocess.Popen[str], last_line: str) -> Exception:
+    """What a child that says no more and gave no result comes to: told to go, killed, which may not happen again, or a bug."""
+    try:
+        status = child.wait(_EXIT_S)
+    except subprocess.TimeoutExpired:
+        return RunKilled(f"training closed its output and did not end, after: {last_line[:200]}")
     told = f"training ended with status {status} after: {last_line[:200]}"
     if status == -signal.SIGTERM:  # before it could write a checkpoint
         return WorkerStopping(told)
@@ -148,7 +163,7 @@ def _explain_end(status: int, last_line: str) -> Exception:
 
 
 def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:
-    with contextlib.suppress(ValueError):  # closed under our hands: the run is over
+    with stream:
         for line in stream:
             if line.strip():
                 lines.put(line.strip())

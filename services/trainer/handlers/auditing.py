@@ -14,6 +14,8 @@ from services.trainer.handlers.paging import check_page_size
 DEFAULT_PAGE = 100
 MAX_LOOKED_AT = 5000
 """Events looked at for one page: a job whose events are rare must not hold a call up."""
+_MAX_TOKEN_LENGTH = 18
+"""Digits: more events than there will ever be."""
 _LIVE = (AuditAction.MODEL_PUBLISHED, AuditAction.MODEL_ROLLED_BACK, AuditAction.MODEL_FOUND_LIVE)
 
 
@@ -47,7 +49,7 @@ class Auditing:
         size = check_page_size(size, DEFAULT_PAGE)
         number = self._audit_log.last_number()
         if token:
-            if not token.isdecimal():
+            if not token.isdecimal() or len(token) > _MAX_TOKEN_LENGTH:
                 raise InvalidInput("page_token", "expected `next_page_token` of the page before")
             number = min(number, int(token) - 1)
         page: list[AuditEvent] = []

@@ -11,7 +11,7 @@ from services.common.runtime.errors import ServiceError, Unavailable
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, count_lost, tell_lost
 from services.trainer.handlers.completing import Completing
-from services.trainer.ports import Archive, Lease, Queue
+from services.trainer.ports import MAX_UNREADABLE_JOBS, Archive, BrokerAway, Lease, Queue
 
 log = logging.getLogger(__name__)
 
@@ -36,21 +36,31 @@ class Recovering:
 
         Raises
         ------
-        Unavailable
+        BrokerAway
             When the broker is away; some jobs may be back by then.
+        Unavailable
+            When the record is away, or several jobs in a row can't be read; likewise.
         """
-        count = 0
+        count = unreadable = 0
         is_queued = self._look_once()
         for job_id in self._archive.job_ids():
             try:
-                if not self._archive.brief(job_id).state.is_final:
-                    count += self._send_on(self._archive.load(job_id), is_queued)
-            except Unavailable:
+                if self._archive.brief(job_id).state.is_final:
+                    continue  # remembered: that tells nothing of the store
+                count += self._send_on(self._archive.load(job_id), is_queued)
+            except BrokerAway:
                 raise
+            except Unavailable as error:
+                log.warning("job not recovered", extra={"job_id": job_id, "kind": error.kind})
+                unreadable += 1
+                if unreadable == MAX_UNREADABLE_JOBS:
+                    raise
+                continue
             except ServiceError as error:
                 log.warning("job not recovered", extra={"job_id": job_id, "kind": error.kind})
             except Exception:  # one job that can't be read must not keep the others from being recovered
                 log.exception("job not recovered", extra={"job_id": job_id})
+            unreadable = 0
         return count
 
     def _look_once(self) -> Callable[[str], bool]:
@@ -82,6 +92,7 @@ class Recovering:
             self._queue.send_train(job)
         else:
             self._queue.send_critique(job)
+        self._lease.note_recovery(job.job_id)
         return True
 
     def _next_step(self, job: Job) -> str:

@@ -35,11 +35,12 @@ class ListQueue:
 
 
 class LocalLease:
-    """A `Lease` within this process; `recovered` holds jobs whose recovery was claimed, `on_claim` is what happens meanwhile."""
+    """A `Lease` within this process; `claimed` and `recovered` hold jobs that are and were sent on, `on_claim` is what happens meanwhile."""
 
     def __init__(self) -> None:
         self.held: set[tuple[str, str]] = set()
         self.active: set[str] = set()
+        self.claimed: set[str] = set()
         self.recovered: set[str] = set()
         self.on_claim: Callable[[], object] = lambda: None
 
@@ -64,10 +65,14 @@ class LocalLease:
         return job_id in self.active or any(held == job_id for held, _ in self.held)
 
     def claim_recovery(self, job_id: str) -> bool:
-        is_first = job_id not in self.recovered
-        self.recovered.add(job_id)
+        is_first = job_id not in self.claimed | self.recovered
+        self.claimed.add(job_id)
         self.on_claim()
         return is_first
+
+    def note_recovery(self, job_id: str) -> None:
+        self.claimed.discard(job_id)
+        self.recovered.add(job_id)
 
 
 class ListTracker:

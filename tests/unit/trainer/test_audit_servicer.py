@@ -184,6 +184,7 @@ LATER = datetime.now(UTC) + timedelta(days=1)
     [
         ("ListAuditEvents", pb.ListAuditEventsRequest(page_size=1001), "INVALID_ARGUMENT", "page_size"),
         ("ListAuditEvents", pb.ListAuditEventsRequest(page_token="x"), "INVALID_ARGUMENT", "page_token"),
+        ("ListAuditEvents", pb.ListAuditEventsRequest(page_token="9" * 5000), "INVALID_ARGUMENT", "page_token"),
         ("VerifyAudit", pb.VerifyAuditRequest(kept_number=-1, kept_hash="x"), "INVALID_ARGUMENT", "kept_number"),
         ("VerifyAudit", pb.VerifyAuditRequest(kept_number=1), "INVALID_ARGUMENT", "kept_hash"),
         ("VerifyAudit", pb.VerifyAuditRequest(kept_number=2**60, kept_hash="x"), "INVALID_ARGUMENT", "kept_number"),

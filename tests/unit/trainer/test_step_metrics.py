@@ -43,7 +43,7 @@ def grown(name: str, before: dict[tuple[str, ...], float]) -> dict[tuple[str, ..
     [
         ([], {"DONE": 1}),
         ([Conflict("another worker has it")], {"LEFT": 1}),
-        ([WorkerStopping("the worker is told to go")], {"SENT_ON": 1}),
+        ([WorkerStopping("the worker is told to go")], {"SENT_ON": 1, "DONE": 1}),
         ([Unavailable("away")], {"RETRIED": 1, "DONE": 1}),
         ([Unavailable("away")] * (RETRY_COUNT + 1), {"RETRIED": RETRY_COUNT, "FAILED": 1}),
         ([InvalidInput("dataset_path", "gone")], {"FAILED": 1}),
@@ -53,7 +53,7 @@ def grown(name: str, before: dict[tuple[str, ...], float]) -> dict[tuple[str, ..
 def test_a_message_is_counted_by_how_it_ended(tmp_path: Path, failures: list[Exception], ends: dict[str, int]):
     stage, before = TaskStage(tmp_path), read(STEPS)
     stage.step.failures = list(failures)
-    stage.run(TRAIN_TASK)
+    stage.run_to_its_end(TRAIN_TASK)
     assert grown(STEPS, before) == {(TRAIN_TASK, end): count for end, count in ends.items()}
     assert read("plumbline_trainer_steps_running")[(TRAIN_TASK,)] == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,22 @@ from tests.unit.trainer.made_up import MODEL_DIGEST, RULES, make_request
 
 CHALLENGER = f"sha256:{'2' * 64}"
 PROVENANCE = {"parent": {"version": 1, "digest": MODEL_DIGEST}, "data_digest": "sha256:d", "code_version": "0.1.0+c"}
+
+
+class _CountedStore(FolderStore):
+    """Keeps which objects and folders were looked for, `asked`."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: list[str] = []
+
+    def read(self, path: str) -> bytes:
+        self.asked.append(path)
+        return super().read(path)
+
+    def list(self, path: str) -> Iterator[str]:
+        self.asked.append(path)
+        return super().list(path)
 
 
 class _Stage:
@@ -144,3 +161,16 @@ def test_a_job_that_can_not_be_read_does_not_keep_the_others_from_being_told(sta
     (tmp_path / "jobs" / broken.job_id / "request.json").write_text("{")
     stage.record.settle()
     assert [event.job_id for event in stage.told()] == [other.job_id]
+
+
+def test_a_new_process_reads_none_of_the_jobs_whose_end_is_told_and_tells_of_the_others(stage, tmp_path):
+    for _ in range(3):
+        stage.record.advance(stage.record.file(make_request()), JobState.CANCELLED)
+    plain = JobRecord(FolderStore(tmp_path))
+    untold = plain.advance(plain.file(make_request()), JobState.CANCELLED)
+    store = _CountedStore(tmp_path)
+    AuditedRecord(store, AuditLog(store)).settle()
+    read = [path for path in store.asked if path.startswith("jobs/")]
+    assert read
+    assert all(untold.job_id in path for path in read)
+    assert [event.job_id for event in stage.told()[-2:]] == [untold.job_id] * 2

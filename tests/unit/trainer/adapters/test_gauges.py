@@ -13,6 +13,7 @@ from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.gauges import JobGauges
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobEvent, JobState
+from services.trainer.ports import MAX_UNREADABLE_JOBS, JobBrief
 from tests.unit.trainer.made_up import make_request
 
 
@@ -53,10 +54,29 @@ def test_a_job_that_can_not_be_read_costs_its_own_number_alone(record: JobRecord
     assert read("jobs", JobState.QUEUED) == 2
 
 
+def test_a_job_that_the_store_refuses_to_read_costs_its_own_number_alone(
+    record: JobRecord, monkeypatch: pytest.MonkeyPatch
+):
+    refused, brief = record.file(make_request()).job_id, record.brief
+
+    def refuse(job_id: str) -> JobBrief:
+        if job_id == refused:
+            raise Unavailable("artifact store: Permission denied")
+        return brief(job_id)
+
+    monkeypatch.setattr(record, "brief", refuse)
+    JobGauges(record).look()
+    assert (read("jobs", JobState.QUEUED), read("jobs", JobState.CRITIQUING)) == (2, 1)
+
+
 def test_a_record_that_is_away_is_no_record_without_jobs(record: JobRecord, monkeypatch: pytest.MonkeyPatch):
-    def fail(_: str) -> None:
+    asked: list[str] = []
+
+    def fail(job_id: str) -> None:
+        asked.append(job_id)
         raise Unavailable("the store is away")
 
     monkeypatch.setattr(record, "brief", fail)
     with pytest.raises(Unavailable):
         JobGauges(record).look()
+    assert len(asked) == MAX_UNREADABLE_JOBS < len(record.job_ids())

@@ -14,6 +14,7 @@ from services.trainer.domain.job import JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, attempt, count_lost
 from services.trainer.handlers.completing import ASKED, Completing
 from services.trainer.handlers.recovering import Recovering
+from services.trainer.ports import MAX_UNREADABLE_JOBS, BrokerAway
 from tests.unit.trainer.fakes import ListQueue, LocalLease
 from tests.unit.trainer.made_up import make_critique, make_request
 
@@ -28,9 +29,26 @@ WAYS = {
 }
 
 
+class _PartlyRead(FolderStore):
+    """A store that refuses to read the objects of `refused` jobs, each time after its deadline; `asked` says which jobs' were read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.refused: set[str] = set()
+        self.asked: list[str] = []
+
+    def read(self, path: str) -> bytes:
+        job_id = path.split("/")[1]
+        self.asked.append(job_id)
+        if job_id in self.refused:
+            raise Unavailable(f"artifact store: {path} can't be read or written: Input/output error")
+        return super().read(path)
+
+
 class _Stage:
     def __init__(self, root: Path, state: JobState, quiet_s: float = 0.0) -> None:
-        self.record, self.queue, self.lease = JobRecord(FolderStore(root)), ListQueue(), LocalLease()
+        self.store, self.queue, self.lease = _PartlyRead(root), ListQueue(), LocalLease()
+        self.record = JobRecord(self.store)
         completing = Completing(self.record, self.queue)
         self.recovering = Recovering(self.record, self.queue, completing, self.lease, timedelta(seconds=quiet_s))
         job = self.record.file(make_request())
@@ -44,6 +62,8 @@ class _Stage:
         self.record.write_once(self.job_id, f"attempts/{step}-{number}.json", {})
 
     def recover_again(self) -> None:
+        """Once all claims have ended."""
+        self.lease.claimed.clear()
         self.lease.recovered.clear()
         self.recovering.recover()
 
@@ -117,9 +137,24 @@ def test_the_recovery_tells_how_many_jobs_it_put_back(tmp_path: Path):
 
 def test_a_broker_that_is_away_is_told_instead_of_nothing_to_recover(tmp_path: Path):
     stage = _Stage(tmp_path, JobState.QUEUED)
-    stage.queue.failure = Unavailable("the broker can't be reached")
-    with pytest.raises(Unavailable):
+    stage.record.file(make_request())
+    stage.queue.failure = BrokerAway("the broker can't be reached")
+    with pytest.raises(BrokerAway):
         stage.recovering.recover()
+    assert len(stage.lease.claimed) == 1  # the round ends with it
+
+
+def test_a_job_whose_sending_failed_is_sent_once_its_short_claim_has_ended(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.QUEUED)
+    stage.queue.failure = BrokerAway("the broker can't be reached")
+    with pytest.raises(BrokerAway):
+        stage.recovering.recover()
+    stage.queue.failure = None
+    assert (stage.lease.claimed, stage.lease.recovered) == ({stage.job_id}, set())
+    stage.lease.claimed.clear()
+    stage.recovering.recover()
+    assert (stage.lease.claimed, stage.lease.recovered) == (set(), {stage.job_id})
+    assert stage.queue.sent == [("critique", stage.job_id)]
 
 
 def test_of_all_workers_that_look_one_sends(tmp_path: Path):
@@ -195,3 +230,32 @@ def test_a_job_that_can_not_be_read_does_not_keep_others_from_being_recovered(tm
     (tmp_path / "jobs" / broken.job_id / "request.json").write_bytes(b"{")
     stage.recover_again()
     assert stage.queue.sent == [("critique", stage.job_id)]
+
+
+def test_jobs_that_the_store_refuses_to_read_do_not_keep_older_ones_from_being_recovered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    stage = _Stage(tmp_path, JobState.QUEUED)
+    refused = []
+    for _ in range(2):
+        refused += [stage.record.file(make_request()).job_id for _ in range(MAX_UNREADABLE_JOBS - 1)]
+        stage.record.file(make_request())
+    stage.store.refused = set(refused)
+    assert stage.recovering.recover() == 3
+    assert stage.queue.sent[-1] == ("critique", stage.job_id)
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [(record.message, record.job_id, record.kind) for record in told] == [
+        ("job not recovered", job_id, "UNAVAILABLE") for job_id in reversed(refused)
+    ]
+
+
+def test_a_store_that_is_away_is_not_asked_for_every_job_though_ended_ones_are_remembered(tmp_path: Path):
+    stage = _Stage(tmp_path, JobState.QUEUED)
+    for _ in range(MAX_UNREADABLE_JOBS):
+        stage.record.file(make_request())
+        stage.record.brief(stage.record.advance(stage.record.file(make_request()), JobState.CANCELLED).job_id)
+    stage.store.refused = set(stage.record.job_ids())
+    stage.store.asked.clear()
+    with pytest.raises(Unavailable):
+        stage.recovering.recover()
+    assert len(stage.store.asked) == MAX_UNREADABLE_JOBS
