@@ -91,7 +91,7 @@ class Translating:
         WrongState
             When `job_id` is given and this service has no broker, or phrases can't be looked for.
         Unavailable, DeadlineExceeded
-            When the engine or the broker is away: nothing is delivered.
+            When the engine is away, and nothing is delivered; or the broker, which may have some batches by then: delivered again, they count once.
         """
         if job_id and self._sink is None:
             raise WrongState("job_id: this service has no broker (LVLM_BROKER_URL); leave job_id unset")
