@@ -184,8 +184,10 @@ class Reconciling:
         loaded: list[tuple[str, int]] = []
         with contextlib.suppress(ServiceError):
             loaded = await self._classifier.loaded()
-        for name, version in loaded:
+        for name in {name for name, _ in loaded}:
             with contextlib.suppress(ServiceError):
-                if 0 < self._repository.champion(name) < version and version not in self._repository.numbers(name):
-                    log.warning("stray version unloaded", extra={"model": name, "version": version})
-                    await self._classifier.unload(name, version)
+                champion, numbers = self._repository.champion(name), self._repository.numbers(name)
+                for version in [version for model, version in loaded if model == name]:
+                    if 0 < champion < version and version not in numbers:
+                        log.warning("stray version unloaded", extra={"model": name, "version": version})
+                        await self._classifier.unload(name, version)
