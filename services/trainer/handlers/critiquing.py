@@ -14,7 +14,7 @@ from services.common.vision.critique import MAX_BATCH_CRITIQUES
 from services.common.vision.preprocessing import ImageLimits, decode_image
 from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.selection import digest_table, select_for_alignment, select_held_out, split_rows
-from services.trainer.handlers.attempting import attempt, note, read_series
+from services.trainer.handlers.attempting import attempt, count_series, note, read_series
 from services.trainer.handlers.completing import ASKED, EXPECTED, SPLIT, Completing
 from services.trainer.handlers.pacing import Pace
 from services.trainer.ports import (
@@ -173,7 +173,7 @@ class Critiquing:
             asked += [picture.sample.digest for picture in explained]
             show(len(there) + start + len(chunk))
         self._archive.write_once(job.job_id, ASKED, asked)
-        number = len(read_series(self._archive, job.job_id, _round_name))
+        number = count_series(self._archive, job.job_id, _round_name)
         self._archive.write_once(job.job_id, _round_name(number), note() | {"critiqued": len(there)})
 
 
