@@ -115,7 +115,9 @@ def _run(
                 log.info("step tried again", extra=extra | {"kind": error.kind})
             else:
                 measured.end, refused = StepEnd.FAILED, (error, "")
-                log.info("step failed", extra=extra | {"kind": error.kind})
+                # That somebody stayed away is the operators' business, what was asked wrongly is not.
+                level = logging.WARNING if isinstance(error, RETRIED) else logging.INFO
+                log.log(level, "step failed", extra=extra | {"kind": error.kind})
         except Exception as error:  # a bug: the job ends, the worker goes on, the stack is in the log
             measured.end, refused = StepEnd.BUG, (error, uuid.uuid4().hex)
             log.exception("step failed", extra=extra | {"request_id": refused[1]})
