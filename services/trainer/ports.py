@@ -158,10 +158,6 @@ class Lease(Protocol):
         """Say that the job was sent on again; for ten minutes nobody may claim that."""
 
 
-MAX_UNREADABLE_JOBS = 3
-"""After so many open jobs in a row that can't be read the record itself is taken to be away: each further one would cost a read's deadline."""
-
-
 @dataclass(frozen=True)
 class JobBrief:
     """What lists are filtered and open jobs are counted by."""

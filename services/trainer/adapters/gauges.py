@@ -12,7 +12,8 @@ from services.common.runtime.queues import WORKER_QUEUES
 from services.trainer import metrics
 from services.trainer.adapters.redis_lease import STEPS, lease_key
 from services.trainer.domain.job import JobState
-from services.trainer.ports import MAX_UNREADABLE_JOBS, Record
+from services.trainer.handlers.unreadable import UnreadableJobs
+from services.trainer.ports import Record
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class JobGauges:
 
     def look(self) -> None:
         """Bring the gauges to what the record holds now. Raises `Unavailable` when it is away, or several jobs in a row can't be read."""
-        unreadable = 0
+        unreadable = UnreadableJobs()
         counts: Counter[JobState] = Counter()
         ages_s: dict[JobState, float] = {state: 0.0 for state in JobState if not state.is_final}
         for job_id in self._record.job_ids():
@@ -38,16 +39,14 @@ class JobGauges:
             # One job that can't be read must not take the numbers of the others along.
             except Unavailable as error:
                 log.warning("job not counted", extra={"job_id": job_id, "kind": error.kind})
-                unreadable += 1
-                if unreadable == MAX_UNREADABLE_JOBS:
-                    raise
+                unreadable.pass_over(error)
                 continue
             except (NotFound, ValueError, KeyError):
                 log.warning("job not counted", extra={"job_id": job_id})
                 continue
             counts[state] += 1
             if state in ages_s:
-                unreadable = 0  # an ended job is remembered, and tells nothing of the store
+                unreadable.note_read()
                 ages_s[state] = max(ages_s[state], age_s)
         for state in JobState:
             metrics.JOBS.labels(state).set(counts[state])

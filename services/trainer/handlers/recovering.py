@@ -11,7 +11,8 @@ from services.common.runtime.errors import ServiceError, Unavailable
 from services.trainer.domain.job import Job, JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, count_lost, tell_lost
 from services.trainer.handlers.completing import Completing
-from services.trainer.ports import MAX_UNREADABLE_JOBS, Archive, BrokerAway, Lease, Queue
+from services.trainer.handlers.unreadable import UnreadableJobs
+from services.trainer.ports import Archive, BrokerAway, Lease, Queue
 
 log = logging.getLogger(__name__)
 
@@ -41,26 +42,24 @@ class Recovering:
         Unavailable
             When the record is away, or several jobs in a row can't be read; likewise.
         """
-        count = unreadable = 0
+        count, unreadable = 0, UnreadableJobs()
         is_queued = self._look_once()
         for job_id in self._archive.job_ids():
             try:
                 if self._archive.brief(job_id).state.is_final:
-                    continue  # remembered: that tells nothing of the store
+                    continue
                 count += self._send_on(self._archive.load(job_id), is_queued)
             except BrokerAway:
                 raise
             except Unavailable as error:
                 log.warning("job not recovered", extra={"job_id": job_id, "kind": error.kind})
-                unreadable += 1
-                if unreadable == MAX_UNREADABLE_JOBS:
-                    raise
+                unreadable.pass_over(error)
                 continue
             except ServiceError as error:
                 log.warning("job not recovered", extra={"job_id": job_id, "kind": error.kind})
             except Exception:  # one job that can't be read must not keep the others from being recovered
                 log.exception("job not recovered", extra={"job_id": job_id})
-            unreadable = 0
+            unreadable.note_read()
         return count
 
     def _look_once(self) -> Callable[[str], bool]:

@@ -13,7 +13,8 @@ from services.common.runtime.folder_store import FolderStore
 from services.trainer.adapters.gauges import JobGauges
 from services.trainer.adapters.job_record import JobRecord
 from services.trainer.domain.job import JobEvent, JobState
-from services.trainer.ports import MAX_UNREADABLE_JOBS, JobBrief
+from services.trainer.handlers.unreadable import MAX_UNREADABLE_JOBS
+from services.trainer.ports import JobBrief
 from tests.unit.trainer.made_up import make_request
 
 

@@ -14,7 +14,8 @@ from services.trainer.domain.job import JobState
 from services.trainer.handlers.attempting import MAX_LOST_ATTEMPTS, attempt, count_lost
 from services.trainer.handlers.completing import ASKED, Completing
 from services.trainer.handlers.recovering import Recovering
-from services.trainer.ports import MAX_UNREADABLE_JOBS, BrokerAway
+from services.trainer.handlers.unreadable import MAX_UNREADABLE_JOBS
+from services.trainer.ports import BrokerAway
 from tests.unit.trainer.fakes import ListQueue, LocalLease
 from tests.unit.trainer.made_up import make_critique, make_request
 
