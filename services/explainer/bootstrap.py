@@ -34,6 +34,7 @@ from services.explainer.handlers.rolling_back import RollingBack
 from services.explainer.handlers.segmenting import Segmenting
 from services.explainer.handlers.setting_shadow import SettingShadow
 from services.explainer.handlers.shadowing import Shadowing, ShadowOptions
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.servicer import SERVICE, ExplainerServicer
 from services.explainer.settings import ExplainerSettings
@@ -49,9 +50,10 @@ async def run(settings: ExplainerSettings) -> None:
     versions = LiveVersions(repository)
     store = open_store(settings.store_root)
     announcing = Announcing(AuditLog(store), repository)
-    publishing = Publishing(classifier, repository, store, announcing, versions, settings.publish_timeout_s)
+    verifying = Verifying(classifier, settings.publish_timeout_s)
+    publishing = Publishing(classifier, repository, store, announcing, versions, verifying, settings.publish_timeout_s)
     readiness = Readiness(is_ready=False)
-    reconciling = Reconciling(classifier, repository, versions, readiness)
+    reconciling = Reconciling(classifier, repository, versions, verifying, readiness)
     options = ShadowOptions(settings.shadow_share, settings.shadow_max_pixels, settings.shadow_timeout_s)
     shadowing = Shadowing(classifier, repository, versions, options)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_request_pixels)

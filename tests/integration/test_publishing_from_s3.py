@@ -13,6 +13,7 @@ from services.common.runtime.open_store import open_store
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
@@ -22,7 +23,8 @@ from tests.unit.explainer.made_up import write_bundle
 def publishing(tmp_path: Path, s3_root: str) -> Publishing:
     store, repository = open_store(s3_root), FolderRepository(tmp_path / "models")
     announcing = Announcing(AuditLog(store), repository)
-    return Publishing(InProcessClassifier(), repository, store, announcing, LiveVersions(repository), 30)
+    classifier, versions = InProcessClassifier(), LiveVersions(repository)
+    return Publishing(classifier, repository, store, announcing, versions, Verifying(classifier, 30), 30)
 
 
 async def test_a_bundle_that_was_added_to_a_bucket_is_served_told_of_and_not_left_in_temporary_files(

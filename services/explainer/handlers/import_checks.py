@@ -17,7 +17,7 @@ from services.common.vision.preprocessing import Preprocessor
 from services.common.vision.processor_steps import build_processor
 from services.explainer.domain.attribution import DEFAULT_METHOD, METHODS
 from services.explainer.domain.randomisation import MAX_RANK_CORRELATION, correlate_with_randomised
-from services.explainer.handlers.publishing import GOLDEN_TOLERANCE, answer, check_golden
+from services.explainer.handlers.verifying import GOLDEN_TOLERANCE, answer, check_golden
 
 _SEED = 181003292
 """One that nobody's own parameters were drawn with: an untrained net would come back as it is."""

@@ -34,7 +34,8 @@ from services.explainer.handlers.import_checks import (
     draw_baselines,
     make_golden,
 )
-from services.explainer.handlers.publishing import Publishing, check_asked, run_in_thread
+from services.explainer.handlers.publishing import Publishing, check_asked
+from services.explainer.handlers.uncancelled import run_in_thread
 from services.explainer.ports import ServedVersion
 
 MIN_PICTURES = 2

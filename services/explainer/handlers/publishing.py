@@ -6,13 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-import torch
 
 from services.common.runtime.artifact_store import ArtifactStore
 from services.common.runtime.errors import (
@@ -24,33 +18,16 @@ from services.common.runtime.errors import (
     Unavailable,
     WrongState,
 )
-from services.common.vision.golden import GOLDEN, GoldenRequest, read_golden, relative_difference, tell_difference
-from services.common.vision.model_bundle import ModelBundle, load_bundle
 from services.explainer.handlers.announcing import Announcing
+from services.explainer.handlers.uncancelled import run_in_thread, run_to_end
+from services.explainer.handlers.verifying import Expected, Verifying, find_expected
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import Classifier, ModelRepository, Publication, ServedVersion
 
 log = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result")
-
-_running: set[asyncio.Task[Any]] = set()
-"""The event loop keeps tasks weakly: without this, one whose caller left could vanish half-way."""
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-GOLDEN_TOLERANCE = 1e-3
-"""Largest difference of a logit between Triton and this process or `transformers`, relative to the largest logit (to 1 when all are
-smaller): float32 sums in another order, no more."""
-_GOLDEN_COUNT = 8
 _POLL_S = 0.05
-
-
-@dataclass(frozen=True)
-class _Expected:
-    """Logits (picture, classes) that the served version must give: of the first baselines by this process, and of the golden request."""
-
-    of_baselines: np.ndarray
-    golden: GoldenRequest | None
 
 
 class Publishing:
@@ -63,6 +40,7 @@ class Publishing:
         store: ArtifactStore,
         announcing: Announcing,
         versions: LiveVersions,
+        verifying: Verifying,
         ready_timeout_s: float,
     ) -> None:
         self._classifier = classifier
@@ -70,6 +48,7 @@ class Publishing:
         self._store = store
         self._announcing = announcing
         self._versions = versions
+        self._verifying = verifying
         self._ready_timeout_s = ready_timeout_s
 
     async def publish(
@@ -128,20 +107,19 @@ class Publishing:
         self, name: str, folder: Path, expected_champion: int, publication: Publication
     ) -> ServedVersion:
         try:
-            bundle = await run_in_thread(load_bundle, folder)
-            expected = await run_in_thread(_find_expected, bundle, folder)
+            expected = await run_in_thread(find_expected, folder)
         except InvalidInput as error:
             raise InvalidInput("bundle_path", error.description) from error
         async with self._repository.publishing(name, self._ready_timeout_s):
             champion = self._repository.champion(name)
-            done = self._find_publication(name, champion, publication, bundle.digest)
+            done = self._find_publication(name, champion, publication, expected.digest)
             if done:
                 return done
             check_champion(name, champion, expected_champion)
             if publication.as_shadow and not champion:
                 raise WrongState(f"as_shadow: '{name}' has no champion that a shadow could be compared with")
             await self._remove_unpublished(name)
-            return await self._serve(name, folder, bundle, expected, publication)
+            return await self._serve(name, folder, expected, publication)
 
     def _find_publication(
         self, name: str, champion: int, publication: Publication, digest: str
@@ -158,9 +136,7 @@ class Publishing:
                 return version
         return None
 
-    async def _serve(
-        self, name: str, folder: Path, bundle: ModelBundle, expected: _Expected, publication: Publication
-    ) -> ServedVersion:
+    async def _serve(self, name: str, folder: Path, expected: Expected, publication: Publication) -> ServedVersion:
         """Add, load, verify, announce, point; whatever stops it, cancellation too, leaves the champion and nothing above it."""
         try:
             added = await run_in_thread(
@@ -173,7 +149,7 @@ class Publishing:
             )
             await self._classifier.load(added, self._repository.bundle(name, added.version))
             await self._wait_ready(added)
-            await self._verify(added, bundle, expected)
+            await self._verifying.verify(added, expected)
             # Before the pointer moves: no version may be live of which no event tells. One too many is undone, one too few is lost.
             if publication.as_shadow:
                 pointer, caller = self._repository.shadow(name), publication.caller
@@ -215,19 +191,6 @@ class Publishing:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def _verify(self, added: ServedVersion, bundle: ModelBundle, expected: _Expected) -> None:
-        """The baselines through the server, held against this process's logits, and the golden request against those of `transformers`."""
-        baselines = bundle.baselines[:_GOLDEN_COUNT].numpy()
-        answers = await self._classifier.infer(added, baselines, self._ready_timeout_s)
-        # Not "is more than": a logit that is no number differs too.
-        if not relative_difference(answers.logits, expected.of_baselines) <= GOLDEN_TOLERANCE:
-            told = tell_difference(answers.logits, expected.of_baselines)
-            raise Unavailable(f"the served version's logits differ from the bundle's: for its baselines {told}")
-        if expected.golden:
-            pixels = np.stack([added.preprocessor(picture) for picture in expected.golden.pictures])
-            answers = await self._classifier.infer(added, pixels, self._ready_timeout_s)
-            check_golden(answers.logits, expected.golden, "as served")
-
 
 def check_asked(name: str, key: str) -> None:
     """Raise `InvalidInput` at a publication's `name` or `idempotency_key`."""
@@ -237,62 +200,7 @@ def check_asked(name: str, key: str) -> None:
         raise InvalidInput("idempotency_key", "empty; expected the caller's name for this publication")
 
 
-def check_golden(logits: np.ndarray, golden: GoldenRequest, source: str) -> float:
-    """How far `logits` are from those of `transformers`, relative to the largest; `WrongState` when that is too far."""
-    difference = relative_difference(logits, golden.logits)
-    if not difference <= GOLDEN_TOLERANCE:
-        raise WrongState(
-            f"golden request: {source}, {tell_difference(logits, golden.logits)} by transformers: {difference:.2g} of the largest logit, "
-            f"at most {GOLDEN_TOLERANCE:g} is taken"
-        )
-    return difference
-
-
 def check_champion(name: str, champion: int, expected: int) -> None:
     """Raise `Conflict` when a model's champion is not the one that a caller went by."""
     if champion != expected:
         raise Conflict(f"expected_champion_version: the champion of '{name}' is version {champion}, not {expected}")
-
-
-def answer(bundle: ModelBundle, pixel_values: torch.Tensor) -> np.ndarray:
-    """The bundle's logits (picture, classes) in this process.
-
-    Raises
-    ------
-    InvalidInput
-        When the model does not take the pictures, or not one finite number comes of it per class.
-    """
-    try:
-        with torch.inference_mode():
-            logits = bundle.model(pixel_values=pixel_values).logits
-    except Exception as error:
-        # Any architecture of transformers may stand here, and each has its own way of not taking a picture.
-        raise InvalidInput("bundle", f"the model does not take its own baselines: {error}") from error
-    if logits.shape != (len(pixel_values), len(bundle.labels)) or not logits.isfinite().all():
-        raise InvalidInput("bundle", "the model's answer to its own baselines is not one finite logit per class")
-    return logits.numpy()
-
-
-def _find_expected(bundle: ModelBundle, folder: Path) -> _Expected:
-    golden = read_golden(folder)
-    if golden and golden.logits.shape[1] != len(bundle.labels):
-        raise InvalidInput("bundle", f"{GOLDEN}: logits: expected one per class, got {golden.logits.shape}")
-    return _Expected(answer(bundle, bundle.baselines[:_GOLDEN_COUNT]), golden)
-
-
-async def run_to_end(change: Coroutine[Any, Any, _Result]) -> _Result:
-    """`change` in a task of its own: a caller that goes away does not stop it."""
-    task = asyncio.create_task(change)
-    _running.add(task)
-    task.add_done_callback(_running.discard)
-    return await asyncio.shield(task)
-
-
-async def run_in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """`function` in a thread. A thread can't be stopped: a cancellation waits for its end, so that no lock goes before."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise

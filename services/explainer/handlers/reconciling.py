@@ -8,9 +8,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from services.common.runtime.errors import ServiceError, Unavailable
 from services.common.runtime.readiness import Readiness
+from services.explainer.handlers.uncancelled import run_in_thread
+from services.explainer.handlers.verifying import AnswersDiffer, Verifying, find_expected
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import Classifier, LoadLost, ModelRepository, ServedVersion
 
@@ -48,19 +51,21 @@ class _Refusal:
 
 
 class Reconciling:
-    """Loads every verified version that is not ready, lets go what no folder has any more, and tells whether this replica can answer for the models that there are."""
+    """Loads every published version that is not ready and verifies it here, lets go what no folder has any more, and tells whether this replica can answer for the models that there are."""
 
     def __init__(
         self,
         classifier: Classifier,
         repository: ModelRepository,
         versions: LiveVersions,
+        verifying: Verifying,
         readiness: Readiness,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._classifier = classifier
         self._repository = repository
         self._versions = versions
+        self._verifying = verifying
         self._readiness = readiness
         self._clock = clock
         self._refusals: dict[tuple[str, int], _Refusal] = {}
@@ -115,7 +120,12 @@ class Reconciling:
             each for each in reversed(self._repository.versions(name)) if shadow.is_verified(each.version, champion)
         ]
         ready = await asyncio.gather(*(self._classifier.is_ready(name, each.version) for each in verified))
-        here = {each.version for each, is_ready in zip(verified, ready, strict=True) if is_ready}
+        here = {
+            each.version
+            for each, is_ready in zip(verified, ready, strict=True)
+            # What a service before this one had loaded may be ready, and is verified once more.
+            if is_ready and self._verifying.was_verified(name, each.version)
+        }
         for each in verified:
             if each.version not in here:
                 (missing.champions if each.version == champion else missing.others).append(each)
@@ -147,18 +157,31 @@ class Reconciling:
         for served in missing:
             told = {"model": served.name, "version": served.version}
             try:
-                await self._classifier.load(served, self._repository.bundle(served.name, served.version))
+                await self._bring_to_life(served)
                 loaded.append(served)
             except Exception as error:
-                is_away = isinstance(error, Unavailable) and not isinstance(error, LoadLost)
-                if not is_away:  # else it may be back in a second, and the version is not at fault
-                    now_s = self._clock()
-                    self._refusals.setdefault((served.name, served.version), _Refusal(now_s)).count_one(now_s)
-                if isinstance(error, ServiceError):
+                if _is_outage(error):
                     log.info("version not reconciled", extra=told | {"kind": error.kind})
+                    continue
+                now_s = self._clock()
+                self._refusals.setdefault((served.name, served.version), _Refusal(now_s)).count_one(now_s)
+                if isinstance(error, ServiceError):
+                    log.error("version refused", extra=told | {"kind": error.kind, "cause": error.message})
                 else:
-                    log.exception("version not reconciled", extra=told)
+                    log.exception("version refused", extra=told)
         return loaded
+
+    async def _bring_to_life(self, served: ServedVersion) -> None:
+        folder = self._repository.bundle(served.name, served.version)
+        if not await self._classifier.is_ready(served.name, served.version):
+            await self._classifier.load(served, folder)
+        try:
+            await self._verifying.verify(served, await run_in_thread(find_expected, folder))
+        except Exception as error:
+            if not _is_outage(error):  # nobody may be answered by it, those who name its number neither
+                with contextlib.suppress(ServiceError):
+                    await self._classifier.unload(served.name, served.version)
+            raise
 
     async def _tell_ready(self, missing: _Missing, loaded: Sequence[ServedVersion] = ()) -> None:
         """Not ready is who lacks a version that it would answer with, but not for a model that is new to one who was ready, nor for one whose version was refused for long, where anything else answers."""
@@ -191,3 +214,8 @@ class Reconciling:
                     if 0 < champion < version and version not in numbers:
                         log.warning("stray version unloaded", extra={"model": name, "version": version})
                         await self._classifier.unload(name, version)
+
+
+def _is_outage(error: Exception) -> TypeGuard[Unavailable]:
+    """Whether the server is away: it may be back in a second, and the version is not at fault."""
+    return isinstance(error, Unavailable) and not isinstance(error, LoadLost | AnswersDiffer)

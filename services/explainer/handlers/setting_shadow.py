@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.common.runtime.errors import InvalidInput, NotFound, Unavailable
 from services.explainer.handlers.announcing import Announcing
-from services.explainer.handlers.publishing import run_in_thread, run_to_end
+from services.explainer.handlers.uncancelled import run_in_thread, run_to_end
 from services.explainer.handlers.versions import check_known
 from services.explainer.ports import Classifier, ModelRepository, ServedVersion
 

@@ -18,6 +18,7 @@ from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.rolling_back import RollingBack
 from services.explainer.handlers.setting_shadow import SettingShadow
 from services.explainer.handlers.shadowing import Shadowing, ShadowOptions
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import Inference, ServedVersion
 from tests.unit.explainer.fakes import InProcessClassifier
@@ -53,7 +54,9 @@ class ShadowStage:
         self.classifier = MeddledClassifier()
         announcing = Announcing(self.audit_log, self.repository)
         self.versions = LiveVersions(self.repository)
-        self.publishing = Publishing(self.classifier, self.repository, store, announcing, self.versions, 5)
+        self.publishing = Publishing(
+            self.classifier, self.repository, store, announcing, self.versions, Verifying(self.classifier, 5), 5
+        )
         self.rolling_back = RollingBack(self.repository, self.publishing)
         self.setting = SettingShadow(self.classifier, self.repository, announcing, 5)
         self.draws: list[float] = []

@@ -16,6 +16,7 @@ from services.common.vision.model_bundle import PROVENANCE
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing, keep_settled
 from services.explainer.handlers.publishing import Publishing
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import Publication
 from tests.support.stores import FullStore
@@ -76,7 +77,8 @@ def stage(tmp_path: Path) -> Stage:
         write_bundle(tmp_path / "store" / name, seed)
     repository, store = _DyingRepository(tmp_path / "models"), FullStore(tmp_path / "store")
     announcing = Announcing(AuditLog(store), repository)
-    publishing = Publishing(InProcessClassifier(), repository, store, announcing, LiveVersions(repository), 5)
+    classifier, versions = InProcessClassifier(), LiveVersions(repository)
+    publishing = Publishing(classifier, repository, store, announcing, versions, Verifying(classifier, 5), 5)
     return Stage(tmp_path, repository, store, announcing, publishing)
 
 

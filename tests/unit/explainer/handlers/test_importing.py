@@ -28,6 +28,7 @@ from services.explainer.handlers.import_checks import draw_baselines
 from services.explainer.handlers.importing import ImportedModel, Importing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.rolling_back import RollingBack
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from tests.support.hugging_face_folders import ARCHITECTURES, LABELS, make_pictures, write_model_folder
 from tests.unit.explainer.fakes import InProcessClassifier
@@ -55,9 +56,8 @@ class Stage:
 def stage(tmp_path: Path) -> Stage:
     store = FolderStore(tmp_path / "store")
     repository, classifier = FolderRepository(tmp_path / "models"), InProcessClassifier()
-    publishing = Publishing(
-        classifier, repository, store, Announcing(AuditLog(store), repository), LiveVersions(repository), 5
-    )
+    announcing, versions = Announcing(AuditLog(store), repository), LiveVersions(repository)
+    publishing = Publishing(classifier, repository, store, announcing, versions, Verifying(classifier, 5), 5)
     return Stage(repository, classifier, publishing, Importing(publishing, store, ImageLimits()), tmp_path / "store")
 
 

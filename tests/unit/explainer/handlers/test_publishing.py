@@ -16,6 +16,7 @@ from services.common.runtime.folder_store import FolderStore
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from tests.unit.explainer.fakes import InProcessClassifier
 from tests.unit.explainer.made_up import write_bundle
@@ -44,9 +45,8 @@ def stage(tmp_path: Path) -> Stage:
         write_bundle(tmp_path / "store" / name, seed)
     repository, classifier = FolderRepository(tmp_path / "models"), InProcessClassifier()
     store = FolderStore(tmp_path / "store")
-    publishing = Publishing(
-        classifier, repository, store, Announcing(AuditLog(store), repository), LiveVersions(repository), 5
-    )
+    announcing, versions = Announcing(AuditLog(store), repository), LiveVersions(repository)
+    publishing = Publishing(classifier, repository, store, announcing, versions, Verifying(classifier, 5), 5)
     return Stage(repository, classifier, publishing, tmp_path / "store")
 
 

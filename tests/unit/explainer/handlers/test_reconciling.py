@@ -13,6 +13,7 @@ from services.common.runtime.errors import DeadlineExceeded, Unavailable, WrongS
 from services.common.runtime.readiness import Readiness
 from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.reconciling import EXCUSED_S, LONGEST_PAUSE_S, Reconciling
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import LoadLost, ShadowPointer
 from tests.support.clock import Clock
@@ -58,7 +59,7 @@ def reconciling(
     readiness: Readiness,
     clock: Clock,
 ) -> Reconciling:
-    return Reconciling(classifier, repository, versions, readiness, clock)
+    return Reconciling(classifier, repository, versions, Verifying(classifier, 5), readiness, clock)
 
 
 @pytest.fixture
@@ -353,15 +354,70 @@ async def test_champion_that_cannot_be_read_leaves_the_one_before_in_its_place(
     assert told == [False, True]
 
 
-async def test_champion_that_another_process_loaded_into_the_same_server_is_seen(
+async def test_champion_that_another_process_loaded_into_the_same_server_is_verified_and_not_loaded_again(
     reconciling, repository, classifier, versions, tmp_path
 ):
     await reconciling.reconcile()
     published = repository.add_version("one", tmp_path / "bundle", "next")
     repository.set_champion("one", published.version)
     await classifier.load(published, repository.bundle("one", published.version))
-    assert await reconciling.reconcile() == []
+    classifier.on_load = fail_on("one", WrongState("loaded again"))
+    assert await reconciling.reconcile() == [published]
     assert versions.find("one", 0) == published
+    assert await reconciling.reconcile() == []
+
+
+async def test_server_that_answers_otherwise_than_the_bundle_answers_nobody(
+    reconciling, repository, classifier, versions, told, tmp_path
+):
+    await reconciling.reconcile()
+    published = repository.add_version("one", tmp_path / "bundle", "next").version
+    repository.set_champion("one", published)
+    classifier.shift = 0.1
+    assert await reconciling.reconcile() == []
+    assert not await classifier.is_ready("one", published)
+    assert versions.find("one", 0).version == 1
+
+
+async def test_fresh_replica_whose_server_answers_otherwise_is_not_ready(reconciling, classifier, told, clock):
+    classifier.shift = 0.1
+    await reconciling.reconcile()
+    clock.now = EXCUSED_S + 1
+    await reconciling.reconcile()
+    assert told == [False]
+    assert await classifier.loaded() == []
+
+
+async def test_what_a_service_before_had_loaded_is_let_go_if_it_answers_otherwise(
+    reconciling, repository, classifier, versions
+):
+    for name in ("one", "two"):
+        await classifier.load(repository.version(name, 1), repository.bundle(name, 1))
+    classifier.shift = 0.1
+    assert await reconciling.reconcile() == []
+    assert await classifier.loaded() == []
+
+
+async def test_bundle_that_was_changed_after_its_publication_is_not_served(
+    reconciling, repository, classifier, versions, tmp_path
+):
+    write_bundle(tmp_path / "other", seed=1)
+    weights = repository.bundle("one", 1) / "model.safetensors"
+    weights.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
+    assert await names_loaded(reconciling) == ["two"]
+    assert await classifier.loaded() == [("two", 1)]
+
+
+async def test_server_that_goes_away_while_a_version_is_verified_is_tried_each_round(reconciling, classifier):
+    infer = classifier.infer
+
+    async def go_away(*asked):
+        raise Unavailable("away")
+
+    classifier.infer = go_away
+    assert await names_loaded(reconciling) == []
+    classifier.infer = infer
+    assert await names_loaded(reconciling) == ["one", "two"]
 
 
 async def test_loop_goes_on_after_a_fault_of_any_kind(reconciling, classifier, tmp_path):

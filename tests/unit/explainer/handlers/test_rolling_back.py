@@ -22,6 +22,7 @@ from services.explainer.adapters.folder_repository import FolderRepository
 from services.explainer.handlers.announcing import Announcing
 from services.explainer.handlers.publishing import Publishing
 from services.explainer.handlers.rolling_back import RollingBack
+from services.explainer.handlers.verifying import Verifying
 from services.explainer.handlers.versions import LiveVersions
 from services.explainer.ports import ServedVersion
 from tests.unit.explainer.fakes import InProcessClassifier
@@ -49,9 +50,8 @@ async def stage(tmp_path: Path) -> Stage:
     store, repository = FolderStore(tmp_path / "store"), FolderRepository(tmp_path / "models")
     digests = {name: write_bundle(tmp_path / "store" / name, seed) for seed, name in enumerate("ab")}
     classifier, audit_log = InProcessClassifier(), AuditLog(store)
-    publishing = Publishing(
-        classifier, repository, store, Announcing(audit_log, repository), LiveVersions(repository), 5
-    )
+    announcing, versions = Announcing(audit_log, repository), LiveVersions(repository)
+    publishing = Publishing(classifier, repository, store, announcing, versions, Verifying(classifier, 5), 5)
     for number, bundle in enumerate("abb"):
         await publishing.publish("net", bundle, number, f"key-{number}")
     return Stage(repository, classifier, publishing, RollingBack(repository, publishing), audit_log, digests)
