@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from plumbline.stack.layout import SOURCE_ROOT, STATUS_FILE, StackLayout
-from plumbline.stack.processes import tail
+from plumbline.stack.processes import read_start, tail
 from plumbline.stack.supervisor import READY_TIMEOUT_S
 
 _STOP_TIMEOUT_S = 120.0  # more than all children's patience together
@@ -23,16 +23,21 @@ _POLL_S = 0.1
 
 
 def find_stack(state: Path) -> StackLayout | None:
-    """The stack that serves in `state`, if any."""
+    """The stack that serves in `state`, if any; `RuntimeError` when it is another version's."""
     content = _read(state)
     if content is None or not content["is_serving"] or _owner(content) is None:
         return None
-    values = {field.name: content[field.name] for field in fields(StackLayout)}
+    names = [field.name for field in fields(StackLayout)]
+    if not set(names) <= set(content):
+        raise RuntimeError(
+            f"the stack in {state} is another version's; end it with `plumbline down` and start it again"
+        )
+    values = {name: content[name] for name in names}
     return StackLayout(**values | {"state": Path(values["state"])})
 
 
 def start_stack(state: Path, on_wait: Callable[[], None] = lambda: None) -> StackLayout:
-    """Start a stack that outlives this process; returns when it serves. A running one is returned as it is.
+    """Start a stack that outlives this process; returns when it serves. A running one is returned as it is, one that is just starting is waited for.
 
     Raises
     ------
@@ -42,9 +47,12 @@ def start_stack(state: Path, on_wait: Callable[[], None] = lambda: None) -> Stac
     running = find_stack(state)
     if running:
         return running
+    starting = find_supervisor(state)
+    if starting:
+        return _wait_for_stack(state, starting.pid, lambda: find_supervisor(state) is None, on_wait)
     supervisor = _launch(state, is_tied=False)
     try:
-        return _wait_for_stack(state, supervisor, on_wait)
+        return _wait_for_stack(state, supervisor.pid, lambda: supervisor.poll() is not None, on_wait)
     except BaseException:
         supervisor.terminate()
         supervisor.wait(_STOP_TIMEOUT_S)
@@ -62,7 +70,7 @@ def tied_stack(state: Path, on_wait: Callable[[], None] = lambda: None) -> Itera
     """
     supervisor = _launch(state, is_tied=True)
     try:
-        yield _wait_for_stack(state, supervisor, on_wait)
+        yield _wait_for_stack(state, supervisor.pid, lambda: supervisor.poll() is not None, on_wait)
     finally:
         supervisor.stdin.close()
         supervisor.wait(_STOP_TIMEOUT_S)
@@ -90,7 +98,8 @@ def find_supervisor(state: Path) -> psutil.Process | None:
 def _owner(content: dict) -> psutil.Process | None:
     try:
         process = psutil.Process(content["supervisor"])
-        is_same = process.create_time() == content["supervisor_started_at"]
+        # The second is what earlier versions wrote: it changes when the machine's clock is set.
+        is_same = content["supervisor_started_at"] in (read_start(process.pid), process.create_time())
         return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
@@ -109,7 +118,8 @@ def _launch(state: Path, is_tied: bool) -> subprocess.Popen[bytes]:
     state.mkdir(parents=True, exist_ok=True)
     # -P: a folder `services` or `plumbline` where the user happens to stand is not ours.
     arguments = [sys.executable, "-P", "-m", "plumbline.stack.supervisor", "--state", str(state.resolve())]
-    with (state / "supervisor.log").open("wb") as log:
+    # What another supervisor tells is not ours to erase.
+    with (state / "supervisor.log").open("ab" if find_supervisor(state) else "wb") as log:
         return subprocess.Popen(
             [*arguments, *(["--tied"] if is_tied else [])],
             stdin=subprocess.PIPE if is_tied else subprocess.DEVNULL,
@@ -120,14 +130,16 @@ def _launch(state: Path, is_tied: bool) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait_for_stack(state: Path, supervisor: subprocess.Popen[bytes], on_wait: Callable[[], None]) -> StackLayout:
+def _wait_for_stack(
+    state: Path, supervisor: int, has_ended: Callable[[], bool], on_wait: Callable[[], None]
+) -> StackLayout:
     end = time.monotonic() + READY_TIMEOUT_S + 10
     while True:
         owner = find_supervisor(state)
-        layout = find_stack(state) if owner and owner.pid == supervisor.pid else None
+        layout = find_stack(state) if owner and owner.pid == supervisor else None
         if layout:
             return layout
-        if supervisor.poll() is not None or time.monotonic() > end:
+        if has_ended() or time.monotonic() > end:
             raise RuntimeError(f"the stack did not start:\n{tail(state / 'supervisor.log')}")
         on_wait()
         time.sleep(_POLL_S)

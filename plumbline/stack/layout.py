@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.stack.processes import Command, free_port
+from plumbline.stack.processes import Command, free_ports
 from plumbline.stack.redis import redis_command
 from plumbline.stack.triton import triton_command
 
@@ -46,7 +46,7 @@ class StackLayout:
     @classmethod
     def on_free_ports(cls, state: Path) -> StackLayout:
         """A layout below `state` with ports that are free now."""
-        addresses = [f"127.0.0.1:{free_port()}" for _ in range(5)]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(5)]
         store_root = os.environ.get("PLUMBLINE_STORE") or str(state / "store")
         if "://" not in store_root:
             store_root = str(Path(store_root).resolve())
@@ -86,9 +86,11 @@ class StackLayout:
         for folder in (self.store, self.models, self.data, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         trainer = self._trainer_environment() | _keep_memory(_KEPT_IN_TRAINING_BYTES)
+        taken = {_port(address) for address in (self.redis, self.triton, self.explainer, self.lvlm, self.trainer)}
+        http_port = next(port for port in free_ports(len(taken) + 1) if port not in taken)
         return [
             redis_command(self.state, _port(self.redis)),
-            triton_command(self.models, self.state, _port(self.triton), free_port()),
+            triton_command(self.models, self.state, _port(self.triton), http_port),
             self._service("explainer", [], self._explainer_environment()),
             self._service("lvlm", [], self._lvlm_environment()),
             self._service("trainer", ["api"], trainer),

@@ -14,7 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
+_START_TICKS = 19
+"""Place in /proc/<pid>/stat of when a process began, counted after the name, which may hold anything."""
+_TAIL_BYTES = 64 * 2**10
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES")
+"""The last: whoever shares a machine's GPUs with others says so which are theirs."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,35 @@ def stop(children: Sequence[Child]) -> None:
 
 def free_port() -> int:
     """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on now, none of them twice."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def tail(log: Path, line_count: int = 15) -> str:
-    """The last lines of a log."""
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    """The last lines of a log, which may have grown for years: no more of it is read than they may take."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        lines = file.read(_TAIL_BYTES).decode(errors="replace").splitlines()
     return "\n".join(lines[-line_count:])
+
+
+def read_start(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did, which no setting of the clock changes; None when there is none with this pid."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    return int(content.rpartition(")")[2].split()[_START_TICKS])
 
 
 def _die_with_parent() -> None:

@@ -7,6 +7,7 @@ behind even when the parent is killed). One supervisor per state folder.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -18,18 +19,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import filelock
-import psutil
 
 from plumbline.certificates import CertificateFiles
+from plumbline.fresh_files import UnusableFile
 from plumbline.health import is_serving
 from plumbline.stack.layout import StackLayout
-from plumbline.stack.processes import Child, start, stop, tail
+from plumbline.stack.processes import Child, read_start, start, stop, tail
 
 READY_TIMEOUT_S = 120.0
 MAX_QUICK_ENDS = 5
 STEADY_S = 10.0
 """A process that lived so long was no bad start: only those that fall over again and again end the stack."""
 _POLL_S = 0.2
+_EXPECTED = (RuntimeError, OSError, UnusableFile)
+"""What ends a stack in one line; a bug keeps its stack."""
 
 log = logging.getLogger("plumbline.stack")
 
@@ -41,6 +44,7 @@ class Supervisor:
         self._layout = layout
         self._children: list[Child] = []
         self._is_serving = False
+        self._is_told = False
         self._stop = threading.Event()
 
     def request_stop(self) -> None:
@@ -51,18 +55,21 @@ class Supervisor:
         """Start everything, tell in stack.json how it stands, keep children up until a stop is asked for."""
         try:
             self._publish()
-            self._children = [start(command, self._layout.logs) for command in self._layout.commands()]
+            for command in self._layout.commands():
+                self._children.append(start(command, self._layout.logs))
             self._wait_ready()
             self._is_serving = not self._stop.is_set()
             self._publish()
             while not self._stop.wait(_POLL_S):
                 self._revive()
-        except RuntimeError as error:
+        except _EXPECTED as error:
             # Before the children are ended, which takes a while: whoever waits for us reads the log.
             log.error("%s", error)
             raise
         finally:
-            self._layout.status_file.unlink(missing_ok=True)
+            # A disk may have become read-only; the file names nobody once we have ended.
+            with contextlib.suppress(OSError):
+                self._layout.status_file.unlink(missing_ok=True)
             stop(self._children)
 
     def _wait_ready(self) -> None:
@@ -95,19 +102,24 @@ class Supervisor:
             stop([child])
             self._children[index] = start(child.command, self._layout.logs)
             self._children[index].quick_end_count = quick_end_count
-            self._publish()
+            self._is_told = False
+        if not self._is_told:
+            # On a full disk what runs goes on, and is told of when there is room.
+            with contextlib.suppress(OSError):
+                self._publish()
 
     def _publish(self) -> None:
         pids = {child.command.name: child.process.pid for child in self._children}
         content = {key: str(value) for key, value in asdict(self._layout).items()} | {
             "supervisor": os.getpid(),
-            "supervisor_started_at": psutil.Process().create_time(),
+            "supervisor_started_at": read_start(os.getpid()),
             "is_serving": self._is_serving,
             "pids": pids,
         }
         aside = self._layout.state / "stack.partial.json"
         aside.write_text(json.dumps(content, indent=1))
         aside.replace(self._layout.status_file)
+        self._is_told = True
 
 
 def main() -> None:
@@ -122,7 +134,9 @@ def main() -> None:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        sys.exit(f"a stack is running in {arguments.state}; end it with `plumbline down`")
+        sys.exit(
+            f"another stack holds {arguments.state}: end it with `plumbline down`, or wait if it is just starting or ending"
+        )
     supervisor = Supervisor(StackLayout.on_free_ports(arguments.state))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.request_stop())
@@ -130,7 +144,7 @@ def main() -> None:
         threading.Thread(target=_wait_for_end_of_input, args=(supervisor,), daemon=True).start()
     try:
         supervisor.run()
-    except RuntimeError:
+    except _EXPECTED:
         sys.exit(1)
 
 
