@@ -54,6 +54,8 @@ _EXPLAIN_TIMEOUT_S = 60.0
 """For each picture of a batch: what the explainer itself allows by default."""
 _UPLOAD_TIMEOUT_S = 300.0
 """To wait, to be received, explained and answered, each of which the explainer allows a minute."""
+_AWAY_S, _ASK_AGAIN_S = 60.0, 1.0
+"""How long a trainer may be away from a job that is followed, and how often it is asked meanwhile."""
 _CALLER_KEY = "plumbline-caller-bin"
 _REFUSED = re.compile(r"images\[(\d+)\]")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
@@ -213,14 +215,16 @@ class Client(AbstractContextManager):
         self, asked: explainer_pb.ExplainRequest, image: NamedImage, frame: int = 0
     ) -> explainer_pb.ExplainResponse:
         """The explanation of one picture, sent and answered in pieces: for files and maps that are larger than a message."""
-        messages = send_upload(asked, *image, frame)
-        answers = self._explainer.ExplainUpload(messages, timeout=_UPLOAD_TIMEOUT_S, metadata=self._metadata)
-        try:
-            return read_upload(answers)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, "explainer") from error
-        finally:
-            answers.cancel()
+
+        def send(timeout_s: float) -> explainer_pb.ExplainResponse:
+            messages = send_upload(asked, *image, frame)
+            answers = self._explainer.ExplainUpload(messages, timeout=timeout_s, metadata=self._metadata)
+            try:
+                return read_upload(answers)
+            finally:
+                answers.cancel()
+
+        return _within_rate("explainer", send, _UPLOAD_TIMEOUT_S)
 
     def explain_batch(
         self, asked: explainer_pb.ExplainRequest, images: Iterable[NamedImage], count: int, frame: int = 0
@@ -305,13 +309,34 @@ class Client(AbstractContextManager):
         return self._call("trainer", self._trainer.ListAlignments, request).alignments
 
     def watch(self, job_id: str, timeout_s: float) -> Iterator[trainer_pb.Alignment]:
-        """The job at every change until it has ended."""
-        try:
-            replies = self._trainer.WatchAlignment(trainer_pb.WatchAlignmentRequest(job_id=job_id), timeout=timeout_s)
-            for reply in replies:
-                yield reply.alignment
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, "trainer") from error
+        """The job at every change until it has ended. A trainer that goes away meanwhile, such as one that begins anew, is waited for a minute."""
+        request = trainer_pb.WatchAlignmentRequest(job_id=job_id)
+        end = time.monotonic() + timeout_s
+        last, away_since = None, None
+        while True:
+            timeout_left_s = max(end - time.monotonic(), 0)
+            replies = self._trainer.WatchAlignment(request, timeout=timeout_left_s, metadata=self._metadata)
+            try:
+                for reply in replies:
+                    away_since = None
+                    if reply.alignment != last:
+                        last = reply.alignment
+                        yield last
+                return
+            except grpc.RpcError as error:
+                failure, now = from_rpc_error(error, "trainer"), time.monotonic()
+                away_since = away_since or now
+                is_missed = last is not None and failure.code == grpc.StatusCode.UNAVAILABLE.name
+                if last is not None and failure.code == grpc.StatusCode.DEADLINE_EXCEEDED.name:
+                    failure = PlumblineError(
+                        f"job {job_id} has not ended in {timeout_s:.0f} s; it goes on", failure.code
+                    )
+                wait_s = failure.wait_s or (_ASK_AGAIN_S if is_missed and now - away_since < _AWAY_S else 0)
+                if not wait_s or now + wait_s > end:
+                    raise failure from error
+            finally:
+                replies.cancel()
+            time.sleep(wait_s)
 
     def cancel(self, job_id: str, reason: str) -> trainer_pb.Alignment:
         """Cancel a job that has not ended."""
@@ -392,15 +417,7 @@ class Client(AbstractContextManager):
             raise PlumblineError(
                 f"{service}: {field}: {size} bytes; at most {MAX_MESSAGE_BYTES} are taken", "RESOURCE_EXHAUSTED", field
             )
-        end = time.monotonic() + timeout_s
-        while True:
-            try:
-                return method(request, timeout=max(end - time.monotonic(), 0), metadata=self._metadata)
-            except grpc.RpcError as error:
-                failure = from_rpc_error(error, service)
-                if not failure.wait_s or time.monotonic() + failure.wait_s > end:
-                    raise failure from error
-            time.sleep(failure.wait_s)
+        return _within_rate(service, lambda left_s: method(request, timeout=left_s, metadata=self._metadata), timeout_s)
 
 
 def explained_images(
@@ -429,6 +446,19 @@ def _open_channel(address: str, certificates: CertificateFiles | None) -> grpc.C
         # A proxy that the environment names is for the world outside.
         options.append(("grpc.enable_http_proxy", 0))
     return open_channel(address, certificates, options)
+
+
+def _within_rate(service: str, call: Callable[[float], Reply], timeout_s: float) -> Reply:
+    """What `call` returns, given the seconds it has left; it waits where the service says that it is one call too many."""
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            return call(max(end - time.monotonic(), 0))
+        except grpc.RpcError as error:
+            failure = from_rpc_error(error, service)
+            if not failure.wait_s or time.monotonic() + failure.wait_s > end:
+                raise failure from error
+        time.sleep(failure.wait_s)
 
 
 def _version(name: str, version: int) -> vision_pb2.ModelVersion:

@@ -79,7 +79,7 @@ def align(
     epochs: Annotated[
         int, typer.Option(min=0, max=200, help="Passes over the training pictures; 0: the trainer's default.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of selection and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of selection and training.")] = 0,
     accept: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,7 +100,7 @@ def align(
     key: Annotated[str, typer.Option(help="Idempotency key; the same key files one job.")] = "",
     is_watched: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the job to its end.")] = True,
 ) -> None:
-    """Submit an alignment job and follow it."""
+    """Submit an alignment job and follow it; status 1 when it fails or is cancelled."""
     with failures_told(), context.obj.client() as client:
         file = load_specification(specification)
         request = trainer_pb.SubmitAlignmentRequest(
@@ -133,15 +133,15 @@ def align(
                     soft_wrap=True,
                 )
                 return
-            _print_end(alignment)
-            if state_name(alignment) in ("FAILED", "CANCELLED"):
-                raise typer.Exit(1)
+            _tell_end(alignment)
 
 
 def jobs(
     context: typer.Context,
     cancel: Annotated[str, typer.Option(help="Cancel the job with this id.")] = "",
-    watch: Annotated[str, typer.Option(help="Follow the job with this id.")] = "",
+    watch: Annotated[
+        str, typer.Option(help="Follow the job with this id; status 1 when it fails or is cancelled.")
+    ] = "",
     retry: Annotated[
         str, typer.Option(help="File the request of this failed, cancelled or rejected job as a new one.")
     ] = "",
@@ -165,7 +165,7 @@ def jobs(
         if is_recovering:
             console.print(f"{client.recover()} jobs were put back in the queue", highlight=False)
         if watch:
-            _print_end(follow(console, client.watch(watch, JOB_TIMEOUT_S)))
+            _tell_end(follow(console, client.watch(watch, JOB_TIMEOUT_S)))
             return
         table = Table(Column("job", no_wrap=True), "state", "model", "filed", "why")
         for job in client.jobs(states=[f"JOB_STATE_{asked.name}" for asked in state or ()], submitter=submitter):
@@ -175,7 +175,10 @@ def jobs(
         console.print(table)
 
 
-def _print_end(alignment: trainer_pb.Alignment) -> None:
+def _tell_end(alignment: trainer_pb.Alignment) -> None:
+    """How a job ended; `typer.Exit` with status 1 where that is with no decision of the gate."""
     console.print(f"{state_name(alignment)}: {alignment.reason}", markup=False, highlight=False, soft_wrap=True)
     if alignment.published.version:
         console.print(f"{alignment.published.name} version {alignment.published.version} is served", highlight=False)
+    if state_name(alignment) in ("FAILED", "CANCELLED"):
+        raise typer.Exit(1)
