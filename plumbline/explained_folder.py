@@ -17,8 +17,11 @@ from PIL import Image
 
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.names import short_name
+from plumbline.whole_files import write_whole
 
 SUMMARY = "summary.json"
+MAX_NAME_BYTES = 255 - len(".") - len(".explained.png") - len(".part")
+"""Of a picture's file name, so that those of its files fit what file systems take."""
 
 
 def describe_settings(asked: pb.ExplainRequest, used: pb.ExplainResponse) -> dict[str, Any]:
@@ -105,8 +108,7 @@ class ExplainedFolder:
             if explanation is None:
                 missing.append(name)
             else:
-                evidence = np.load(self._root / f"{name}.map.npy")
-                tallies[explanation["prediction"]["label"]].add(explanation, evidence)
+                tallies[explanation["prediction"]["label"]].add(explanation, self._load_map(name))
         summary = {
             "settings": self._settings,
             "picture_count": len(digests) - len(missing),
@@ -137,19 +139,25 @@ class ExplainedFolder:
             record = json.loads((self._root / f"{name}.json").read_bytes())
         except (OSError, ValueError):
             return None
-        files = (self._root / f"{name}.map.npy", self._root / f"{name}.explained.png")
-        if record.get("settings") != self._settings or not all(file.is_file() for file in files):
+        if not isinstance(record, dict) or record.get("settings") != self._settings:
             return None
         explanation = record["explanation"]
-        return explanation if explanation["image_digest"] == image_digest else None
+        return explanation if explanation["image_digest"] == image_digest and self._is_whole(name) else None
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a picture's map and overlay hold what was written: a machine that loses its power may leave files shorter."""
+        try:
+            self._load_map(name)
+            return (self._root / f"{name}.explained.png").stat().st_size > 0
+        except (OSError, ValueError, EOFError):
+            return False
+
+    def _load_map(self, name: str) -> np.ndarray:
+        # Mapped: to open it reads the header and compares the file's length with it, no more.
+        return np.load(self._root / f"{name}.map.npy", mmap_mode="r")
 
     def _write(self, name: str, content: bytes) -> None:
-        """All of a file or nothing, whenever we are stopped."""
-        path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        aside.write_bytes(content)
-        aside.replace(path)
+        write_whole(self._root / name, content)
 
 
 def _to_json(content: Mapping[str, Any]) -> bytes:

@@ -25,6 +25,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.report import collect, render
 from plumbline.stack.control import start_stack, stop_stack
 from plumbline.stack.layout import StackLayout
+from plumbline.whole_files import write_whole
 
 MODELS_TIMEOUT_S = 30.0
 SHOWN_PLACES = 6
@@ -105,7 +106,9 @@ def ground_phrases(
     frame: Frame = 0,
 ) -> None:
     """Look for phrases in pictures: boxes and pixels."""
-    ground(context, name_pictures(images), phrase, out, is_json, frame)
+    with failures_told():
+        named = name_pictures(images)
+    ground(context, named, phrase, out, is_json, frame)
 
 
 @app.command()
@@ -118,8 +121,7 @@ def report(
     with failures_told(), context.obj.client() as client:
         with console.status("asking the services"):
             page = render(collect(client, job_id))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        write_whole(out, page.encode())
         console.print(f"wrote {out}", highlight=False)
 
 

@@ -18,6 +18,7 @@ from plumbline.labelling import load_json, read_batches, read_critique
 from plumbline.names import short_name
 from plumbline.report import render_review
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
+from plumbline.whole_files import write_whole
 
 MAX_DECISIONS = 1000
 CALL_BYTES = 16 * 2**20
@@ -70,8 +71,7 @@ def review(
         if decisions:
             pictures = list(client.critiques(job_id))
         if page is not None:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text(render_review(client.job(job_id), pictures), encoding="utf-8")
+            write_whole(page, render_review(client.job(job_id), pictures).encode())
             console.print(f"wrote {page}", highlight=False)
         if finish:
             client.finish_review(job_id, reviewer, accept_rest)
@@ -120,6 +120,8 @@ def _decide(
 
 def _find(digests: Sequence[str], asked: str, option: str) -> str:
     """The one digest that begins as asked."""
+    if not asked.removeprefix(_PREFIX):  # every digest begins so, that of a job's only picture too
+        raise PlumblineError(f"{option}: expected the first digits of a picture's digest, got none")
     found = [digest for digest in digests if digest.removeprefix(_PREFIX).startswith(asked.removeprefix(_PREFIX))]
     if len(found) != 1:
         what = "no critiqued picture has" if not found else f"{len(found)} pictures have"

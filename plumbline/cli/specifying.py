@@ -16,6 +16,7 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
 from plumbline.specification import SentencesFile, dump_specification, load_sentences
+from plumbline.whole_files import write_whole
 
 UNKNOWN_CONCEPT = "unknown"
 _AT_FAULT = re.compile(r"^sentences\[(\d+)\]")
@@ -42,8 +43,7 @@ def compile_file(
         console.print("nothing was written; say it in other words and compile again")
         raise typer.Exit(1)
     with failures_told():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(dump_specification(reply.specification, reply.rules), encoding="utf-8")
+        write_whole(out, dump_specification(reply.specification, reply.rules).encode())
     console.print(f"wrote {out}", highlight=False)
 
 

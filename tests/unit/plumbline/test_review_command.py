@@ -73,6 +73,8 @@ def test_pictures_are_named_by_the_first_digits_of_their_digest(trainer):
     ("options", "told"),
     [
         (["--accept", "a"], "--accept a: 2 pictures have a digest that begins so"),
+        (["--reject", ""], "--reject: expected the first digits"),
+        (["--accept", "sha256:"], "--accept: expected the first digits"),
         (["--reject", "fe"], "--reject fe: no critiqued picture has a digest that begins so"),
     ],
 )
