@@ -45,7 +45,7 @@ def verify(
     """Check that the log is as it was written; status 1 with the event at fault when it is not."""
     with failures_told(), context.obj.client() as client:
         number, separator, digest = kept.partition(":")
-        if kept and not (number.isdecimal() and separator and digest):
+        if kept and not (number.isdecimal() and int(number) < 2**63 and separator and digest):
             raise PlumblineError(f"--kept: expected NUMBER:HASH as `plumbline audit verify` prints it, got '{kept}'")
         with console.status("reading the audit log"):
             found = client.verify_audit(int(number or 0), digest)
@@ -94,9 +94,9 @@ def live(
 def _read_time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise PlumblineError(f"--at: expected a time such as 2026-11-26T12:00, got '{text}'") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _time(moment: timestamp_pb2.Timestamp) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from plumbline.cli.picture_files import PICTURE_SUFFIXES, find_pictures
+from plumbline.cli.picture_files import NOT_UNICODE, PICTURE_SUFFIXES, find_pictures, is_unicode, tell_name
 from plumbline.cli.session import console, errors
 from plumbline.client import Client, NamedImage, is_large_picture
 from plumbline.errors import PlumblineError
-from plumbline.explained_folder import SUMMARY, ExplainedFolder, describe_settings
+from plumbline.explained_folder import MAX_NAME_BYTES, SUMMARY, ExplainedFolder, describe_settings
 from plumbline.explainer.v1 import explainer_service_pb2 as pb
 from plumbline.pictures import picture_digest
 
@@ -115,12 +115,24 @@ def _find_pictures(folder: Path, out: Path) -> list[str]:
 
 
 def _read(folder: Path, names: Sequence[str], failures: dict[str, str]) -> Iterator[NamedImage]:
-    """Pictures one after the other; those that can't be read go to `failures`."""
+    """Pictures one after the other; those that can't be read, or whose files could not be named, go to `failures`."""
     for name in names:
+        fault = _find_fault(name)
+        if fault:
+            failures[tell_name(name)] = fault
+            continue
         try:
             yield name, (folder / name).read_bytes()
         except OSError as error:
             failures[name] = str(error)
+
+
+def _find_fault(name: str) -> str:
+    """Why nothing can be asked or written of a picture of that name; empty when it can."""
+    if not is_unicode(name):
+        return NOT_UNICODE
+    length = len(PurePosixPath(name).name.encode())
+    return f"name of {length} bytes; at most {MAX_NAME_BYTES} are taken" if length > MAX_NAME_BYTES else ""
 
 
 def _read_small(folder: Path, names: Sequence[str], failures: dict[str, str], large: list[str]) -> Iterator[NamedImage]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,8 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from plumbline.cli.picture_files import PICTURE_SUFFIXES, find_pictures
-from plumbline.cli.session import Model, Version, console, failures_told, only_model
+from plumbline.cli.picture_files import PICTURE_SUFFIXES, find_pictures, tell_name
+from plumbline.cli.session import MAX_NUMBER, Model, Version, console, failures_told, only_model
 from plumbline.client import Client, NamedImage
 from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
@@ -128,7 +129,10 @@ def roll_back_model(
     reason: Annotated[str, typer.Option(help="Why, in words; kept in the audit log.")],
     model: Model = "",
     to: Annotated[
-        int, typer.Option(min=0, help="Version to go back to; 0: the newest before the champion with other weights.")
+        int,
+        typer.Option(
+            min=0, max=MAX_NUMBER, help="Version to go back to; 0: the newest before the champion with other weights."
+        ),
     ] = 0,
     key: Annotated[str, typer.Option(help="Idempotency key; the same key rolls back once.")] = "",
 ) -> None:
@@ -136,7 +140,7 @@ def roll_back_model(
     with failures_told(), context.obj.client() as client:
         name = model or only_model(client)
         champion = _champion(client.models(name))
-        with console.status("loading and checking the model"):
+        with console.status("loading and checking the model"), _doubt_told(name, champion):
             reply = client.roll_back(name, champion, reason, key or uuid.uuid4().hex, to)
         console.print(
             f"{name} version {reply.model.version} is served, with the weights of version {reply.repeats_version}, {reply.model.digest}",
@@ -144,11 +148,27 @@ def roll_back_model(
         )
 
 
+@contextmanager
+def _doubt_told(name: str, champion: int) -> Iterator[None]:
+    """Say of a rollback without an answer that it may have been done: asked for once more, it would go back from there, to the weights it was to leave."""
+    try:
+        yield
+    except PlumblineError as error:
+        if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            raise
+        raise PlumblineError(
+            f"{error}; it may be done all the same: ask again only if `plumbline models` still shows version {champion} of {name} as the champion",
+            error.code,
+        ) from error
+
+
 @models_app.command("shadow")
 def shadow_model(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the model.")],
-    version: Annotated[int, typer.Argument(min=0, help="Version to compare with the champion from now on.")] = 0,
+    version: Annotated[
+        int, typer.Argument(min=0, max=MAX_NUMBER, help="Version to compare with the champion from now on.")
+    ] = 0,
     job: Annotated[
         str, typer.Option(help="A job whose challenger is to be served for this, such as a rejected one.")
     ] = "",
@@ -229,7 +249,7 @@ def _choose_pictures(folder: Path) -> list[NamedImage]:
         )
     count = min(len(found), BASELINE_COUNT)
     chosen = [found[index * (len(found) - 1) // (count - 1)] for index in range(count)]
-    return [(str(path.relative_to(folder)), path.read_bytes()) for path in chosen]
+    return [(tell_name(str(path.relative_to(folder))), path.read_bytes()) for path in chosen]
 
 
 def _key(digest: str, pictures: Sequence[NamedImage]) -> str:

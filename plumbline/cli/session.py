@@ -17,14 +17,20 @@ from plumbline.certificates import CertificateFiles
 from plumbline.client import Client
 from plumbline.errors import PlumblineError
 from plumbline.fresh_files import UnusableFile
+from plumbline.pictures import PictureError
 from plumbline.stack.control import find_stack
 from plumbline.stack.layout import StackLayout
+
+MAX_NUMBER = 2**31 - 1
+"""Of a version, a frame and whatever else messages carry in 32 bits."""
 
 console = Console()
 errors = Console(stderr=True)
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of the model; needed when several are served.")]
-Version = Annotated[int, typer.Option("--version", min=0, help="Version of the model; 0 is the champion.")]
+Version = Annotated[
+    int, typer.Option("--version", min=0, max=MAX_NUMBER, help="Version of the model; 0 is the champion.")
+]
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,10 @@ def failures_told() -> Iterator[None]:
         yield
     except typer.Exit:  # a RuntimeError that says nothing
         raise
-    except (PlumblineError, UnusableFile, RuntimeError, OSError) as error:
+    except (PlumblineError, PictureError, UnusableFile, RuntimeError, OSError) as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    except UnicodeEncodeError as error:
+        # What no message can carry, such as an option typed in another encoding than the terminal's.
+        errors.print(f"[bold red]error:[/] expected UTF-8, got {escape(ascii(error.object))}", highlight=False)
         raise typer.Exit(1) from error

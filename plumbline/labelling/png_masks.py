@@ -34,7 +34,7 @@ def read_masks(folder: Path, gallery: Gallery) -> Findings:
             mask = _read_mask(path, picture)
             segments = [("SPURIOUS", mask)] if mask.any() else []
             findings.critiques.append(gallery.critique(picture, segments))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, Image.DecompressionBombError) as error:
             findings.faults.append((path.name, str(error)))
     return findings
 

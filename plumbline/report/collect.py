@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plumbline.client import Client, NamedImage, explained_images
+from plumbline.client import Client, NamedImage, explained_images, is_too_much
+from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
@@ -83,9 +84,22 @@ def _view(
     explained = explained_images(images, explanations)
     if not explained:
         raise PlumblineError(f"version {version} of {name} shows no positive evidence on any picture")
-    behaviour = client.describe(model, explained)
+    behaviour = _describe(client, model, explained)
     _, overlays = client.explain(name, [_named(picture) for picture in shown], version, with_overlay=True)
     return VersionView(version, model.digest, behaviour.classes, overlays)
+
+
+def _describe(
+    client: Client, model: vision_pb2.ModelVersion, explained: Sequence[lvlm_pb.ExplainedImage]
+) -> lvlm_pb.DescribeBehaviorResponse:
+    """Behaviour in words; of every other picture, and so on, where they hold more than a request may: films are large."""
+    try:
+        return client.describe(model, explained)
+    except PlumblineError as error:
+        if len(explained) == 1 or not is_too_much(error):
+            raise
+    # They stand class by class: of each as many are left out.
+    return _describe(client, model, explained[::2])
 
 
 def _pick(critiqued: Sequence[trainer_pb.CritiquedImage], per_class: int) -> list[trainer_pb.CritiquedImage]:

@@ -8,6 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from plumbline.client import MAX_MESSAGE_BYTES
 from plumbline.common.v1 import critique_pb2
 from plumbline.masks import decode_rle
 from plumbline.pictures import PictureLimits, decode_picture
@@ -21,6 +22,8 @@ COLOURS = {
     critique_pb2.VERDICT_FAILED: (127, 140, 141),
 }
 
+_TAKEN = PictureLimits(max_bytes=MAX_MESSAGE_BYTES)
+"""Whatever came in a message: a service may be set to take more than by default."""
 _MASK_COLOUR = (231, 76, 160)
 
 
@@ -67,7 +70,7 @@ def embed_picture(data: bytes) -> str:
 
 def open_picture(data: bytes, frame: int = 0) -> Image.Image:
     """The picture as the services see it, in RGB; `frame` is 0 for the only one."""
-    return Image.fromarray(decode_picture(data, PictureLimits(), frame)).convert("RGB")
+    return Image.fromarray(decode_picture(data, _TAKEN, frame)).convert("RGB")
 
 
 def _enlarged(picture: Image.Image, side_px: int = SIDE_PX) -> str:

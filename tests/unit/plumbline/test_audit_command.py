@@ -131,7 +131,9 @@ def test_what_was_live_is_told_with_what_it_came_from(stage):
         (["live", "--model", "films", "--at", "yesterday"], "--at"),
         (["live", "--model", "films", "--at", "1999-01-01T12:00"], "no event tells"),
         (["live", "--model", "nobody"], "no event tells"),
+        (["live", "--model", "films", "--at", "9999-12-31T23:59-12:00"], "--at"),
         (["verify", "--kept", "17"], "--kept"),
+        (["verify", "--kept", f"{2**63}:abc"], "--kept"),
     ],
 )
 def test_a_wrong_question_is_status_1_with_what_was_expected(stage, command, told):

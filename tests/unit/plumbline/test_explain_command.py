@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,18 @@ def test_masks_are_as_many_as_pictures(explainer, tmp_path):
     told = explain(explainer, tmp_path, *["--mask", str(tmp_path / "mask.png")] * 2)
     assert told.exit_code == 1
     assert "--mask: expected one for each of 1 pictures, got 2" in told.output.replace("\n", " ")
+
+
+def test_a_picture_whose_name_can_not_travel_is_told(explainer, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff.png")
+    odd.write_bytes(png(np.zeros((8, 8), np.uint8)))
+    result = run_command("explain", str(odd), "--model", "films", explainer=explainer.address)
+    assert (result.exit_code, explainer.asked) == (1, [])
+    assert "\\udcff.png: name that is no UTF-8" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--version", "--frame"])
+def test_a_number_that_no_message_carries_is_refused(explainer, tmp_path, option):
+    result = explain(explainer, tmp_path, option, str(2**31))
+    assert (result.exit_code, explainer.asked) == (2, [])
+    assert option in result.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,44 @@ async def test_large_pictures_are_sent_in_pieces_and_summed_up_with_the_others(s
     assert np.load(stage.root / "out" / "good.png.map.npy").shape == (9, 9)
     assert summary(stage)["picture_count"] == COUNT + 1
     assert f"{COUNT + 1} of {COUNT + 2} pictures were explained before" in again.output
+
+
+@pytest.mark.parametrize(("ending", "length"), [("map.npy", 0), ("map.npy", 100), ("explained.png", 0)])
+async def test_explanation_that_lost_its_end_with_the_power_is_asked_for_again(stage, ending, length):
+    async with serve_stage(stage) as (_, servicer):
+        await explain(servicer, stage)
+        whole = (stage.root / "out" / "set0" / f"00.png.{ending}").read_bytes()
+        os.truncate(stage.root / "out" / "set0" / f"00.png.{ending}", length)
+        told, sent = await explain(servicer, stage)
+    assert (told.exit_code, sent) == (0, 1), told.output
+    assert (stage.root / "out" / "set0" / f"00.png.{ending}").read_bytes() == whole
+
+
+@pytest.mark.parametrize("found", [b"[]", b"{}", b'"text"'])
+async def test_json_of_somebody_else_is_no_explanation(stage, found):
+    async with serve_stage(stage) as (_, servicer):
+        (stage.root / "out" / "set0").mkdir(parents=True)
+        (stage.root / "out" / "set0" / "00.png.json").write_bytes(found)
+        told, sent = await explain(servicer, stage)
+    assert (told.exit_code, sent) == (0, COUNT), told.output
+
+
+async def test_picture_whose_name_can_not_travel_or_be_written_beside_costs_no_other(stage):
+    folder = stage.root / "pictures"
+    for name in (os.fsdecode(b"\xff.png"), f"{'a' * 235}.png", f"{'b' * 230}.png"):
+        (folder / name).write_bytes(png(np.zeros((6, 6), np.uint8)))
+    async with serve_stage(stage) as (_, servicer):
+        told, sent = await explain(servicer, stage)
+    assert (told.exit_code, sent) == (1, COUNT + 1)
+    assert "\\udcff.png: name that is no UTF-8" in told.output
+    assert "a.png: name of 239 bytes; at most 235 are taken" in told.output
+    assert "2 of 43 pictures are not explained" in told.output
+    assert summary(stage)["picture_count"] == COUNT + 1
+
+
+async def test_hidden_folders_are_left_out_as_hidden_files_are(stage):
+    (stage.root / "pictures" / ".thumbnails").mkdir()
+    (stage.root / "pictures" / ".thumbnails" / "00.png").write_bytes(png(np.zeros((6, 6), np.uint8)))
+    async with serve_stage(stage) as (_, servicer):
+        told, sent = await explain(servicer, stage)
+    assert (told.exit_code, sent) == (0, COUNT), told.output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,13 @@ def test_what_is_exported_as_coco_is_read_back_the_same(tmp_path: Path):
     assert read(path, "a.png", "images/b.png").critiques == found.critiques
     assert exported["annotations"][2]["bbox"] == [2, 1, 2, 2]
     assert exported["annotations"][2]["area"] == 4
+
+
+def test_a_mask_that_claims_more_pixels_than_any_picture_costs_no_other(tmp_path: Path):
+    Image.fromarray(np.ones((HEIGHT_PX, WIDTH_PX), np.uint8)).save(tmp_path / "a.png")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    claim = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "b.png").write_bytes(claim + (tmp_path / "a.png").read_bytes()[33:])
+    found = read(tmp_path, "a.png", "b.png")
+    assert [name for name, _ in found.faults] == ["b.png"]
+    assert [critique["image_id"] for critique in found.critiques] == ["a.png"]
