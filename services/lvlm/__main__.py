@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+from services.common.runtime.early_end import end_when_told
 from services.common.runtime.logging import set_up_logging
-from services.lvlm.bootstrap import run
 from services.lvlm.settings import LvlmSettings
 
 
 def main() -> None:
     """Read the settings and serve."""
+    end_when_told()
     set_up_logging()
-    asyncio.run(run(LvlmSettings()))
+    settings = LvlmSettings()
+    # Here and not above: this brings torch along, seconds in which a pod may be told to go.
+    from services.lvlm.bootstrap import run
+
+    asyncio.run(run(settings))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 
+from services.common.runtime.early_end import end_when_told
 from services.common.runtime.logging import set_up_logging
-from services.trainer.bootstrap import run_api, run_worker
 from services.trainer.settings import TrainerSettings
 
 
@@ -15,8 +15,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("api", "worker"))
     part = parser.parse_args().part
+    end_when_told()
     set_up_logging()
     settings = TrainerSettings()
+    # Here and not above: this takes a while, in which a pod may be told to go.
+    from services.trainer.bootstrap import run_api, run_worker
+
     if part == "api":
         asyncio.run(run_api(settings))
     else:

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import redis
 from pydantic import model_validator
@@ -94,6 +95,19 @@ class BrokerSettings(ServiceSettings):
                 url = self.broker_url_file.read_text().strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise UnusableFile(f"{variable}: {self.broker_url_file}: can't be read") from error
-        if not url.startswith(("redis://", "rediss://")):
-            raise UnusableFile(f"{variable}: expected redis://host:port/db or rediss://…")
+        if not _is_redis(url):
+            raise UnusableFile(
+                f"{variable}: expected redis://host:port/db or rediss://…, in a password all but letters and digits percent-encoded"
+            )
         return url
+
+
+def _is_redis(url: str) -> bool:
+    """Whether host, port and number are where the clients look for them: what they say of another URL may quote a password."""
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_number = not parts.path.strip("/") or parts.path.strip("/").isdecimal()
+    return parts.scheme in ("redis", "rediss") and has_host and is_number and not parts.fragment

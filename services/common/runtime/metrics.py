@@ -68,7 +68,7 @@ def serve_page(listen: str) -> Iterator[None]:
     host, _, port = listen.rpartition(":")
     try:
         server, thread = prometheus_client.start_http_server(int(port), host.strip("[]"))
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter over a port that is none
         raise OSError(f"metrics_listen: cannot bind {listen}") from error
     log.info("serving metrics", extra={"listen": listen})
     try:

@@ -64,15 +64,15 @@ async def serve(
     arrivals = Arrivals()
     server, health_servicer = build_server(settings, services, [arrivals])
     register(server)
-    if not add_port(server, settings):
-        raise OSError(f"listen: cannot bind {settings.listen}")
+    add_port(server, settings)
+    # Before the first call can come.
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     await (readiness or Readiness(is_ready=True)).attach(health_servicer, services)
     log.info("serving", extra={"listen": settings.listen})
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     log.info("draining", extra={"drain_s": settings.drain_s})
     await health_servicer.enter_graceful_shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,11 +13,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from plumbline.certificates import CertificateFiles
 from plumbline.fresh_files import UnusableFile
 
+_ADDRESS = re.compile(r"\S+:([0-9]{1,5})")
+_MOST_PORT = 65_535
+
 
 class ServiceSettings(BaseSettings):
     """Settings under one prefix. A variable with the prefix that is no field is refused: it is a typing mistake."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_nested_delimiter="__")
+    # Input hidden: what is at fault is told by name, and beside it may stand the broker's URL with its password.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     listen: str
     """Address to serve gRPC on, host:port."""
@@ -24,16 +29,16 @@ class ServiceSettings(BaseSettings):
     """Address to serve metrics on for Prometheus over HTTP, host:port; empty for none."""
     otlp_endpoint: str = Field(default="", pattern=r"^$|^https?://\S+$")
     """Where traces are sent, http://host:port (https:// for TLS) of an OpenTelemetry receiver over gRPC; empty for nowhere."""
-    max_message_bytes: int = 64 * 2**20
+    max_message_bytes: int = Field(default=64 * 2**20, ge=1, lt=2**31)
     """Largest gRPC message taken; a larger one is RESOURCE_EXHAUSTED."""
     max_calls_per_second: float = Field(default=0.0, ge=0)
     """Calls that one caller may make a second on average; 0 sets no limit. A caller is the name in a certificate, without TLS an address."""
     max_call_burst: int = Field(default=100, ge=1)
     """Calls that a caller may make at once, having been quiet before."""
-    max_connection_age_s: float = Field(default=600.0, gt=0)
+    max_connection_age_s: float = Field(default=600.0, gt=0, le=2_000_000)
     """How long a client keeps one connection, seconds, give or take a tenth; calls in flight are finished on it, and the client's next call opens
     another, perhaps to a replica that came up since."""
-    drain_s: float = 10.0
+    drain_s: float = Field(default=10.0, ge=0, allow_inf_nan=False)
     """How long calls in flight may run on after SIGTERM, seconds."""
 
     tls_certificate: Path | None = None
@@ -54,11 +59,25 @@ class ServiceSettings(BaseSettings):
         unknown = sorted(
             name
             for name in os.environ
-            if prefix and name.upper().startswith(prefix.upper()) and name.upper().split("__")[0] not in known
+            if prefix and name.upper().startswith(prefix.upper()) and name.upper() not in known
         )
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         return values
+
+    @model_validator(mode="after")
+    def _check_addresses(self) -> Self:
+        for name in type(self).model_fields:
+            address = getattr(self, name)
+            if not name.endswith("listen") or not (address or name == "listen"):
+                continue
+            match = _ADDRESS.fullmatch(address)
+            # gRPC counts on from 0 above the last port, and would listen there.
+            if not match or int(match[1]) > _MOST_PORT:
+                raise ValueError(
+                    f"{self.variable(name)}: expected host:port, a port of {_MOST_PORT} at most, got '{address}'"
+                )
+        return self
 
     @model_validator(mode="after")
     def _ask_for_all_of_tls(self) -> Self:

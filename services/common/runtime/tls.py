@@ -19,11 +19,23 @@ log = logging.getLogger(__name__)
 
 
 def add_port(server: grpc.aio.Server, settings: ServiceSettings) -> int:
-    """Let `server` listen where `settings` say; the port's number, 0 when it can't. `UnusableFile` when the certificates can't be used."""
-    if settings.certificates is None:
+    """Let `server` listen where `settings` say; the port's number.
+
+    Raises
+    ------
+    UnusableFile
+        When the certificates can't be used.
+    OSError
+        When the address can't be had.
+    """
+    credentials = _credentials(settings.certificates) if settings.certificates else None
+    try:
+        if credentials:
+            return server.add_secure_port(settings.listen, credentials)
         log.info("no TLS and no roles: whoever reaches the port may call everything", extra={"listen": settings.listen})
         return server.add_insecure_port(settings.listen)
-    return server.add_secure_port(settings.listen, _credentials(settings.certificates))
+    except RuntimeError as error:  # gRPC's, which names no setting
+        raise OSError(f"{settings.variable('listen')}: cannot bind {settings.listen}") from error
 
 
 def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:

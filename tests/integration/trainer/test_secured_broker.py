@@ -40,7 +40,7 @@ def test_a_batch_goes_from_the_lvlm_service_through_tls_to_a_worker_that_has_its
     url_file = tmp_path / "url"
     url_file.write_text(secured.url("trainer") + "\n")
     files = secured.files("trainer")
-    trainer = Trainer(tmp_path, broker_url="", listen="")
+    trainer = Trainer(tmp_path, broker_url="", listen="127.0.0.1:0")
     with trainer.running():
         trainer.start(
             "worker",

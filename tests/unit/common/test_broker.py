@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,37 @@ def test_what_is_wrong_is_named_and_a_password_never(settings: dict[str, str], m
 def test_an_empty_file_is_refused_by_name(tmp_path: Path):
     with pytest.raises(UnusableFile, match="LVLM_BROKER_URL_FILE: expected redis://"):
         _read(broker_url_file=_file(tmp_path, "url", "\n"))
+
+
+def test_a_password_is_not_told_with_a_fault_of_all_settings_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LVLM_MISSPELT", "x")
+    with pytest.raises(ValueError, match="unknown setting LVLM_MISSPELT") as refused:
+        LvlmSettings(listen="127.0.0.1:0", broker_url="redis://lvlm:hidden@redis:6379/0")
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://lvlm:hid/den@redis:6379/0",
+        "redis://lvlm:12/hidden@redis:6379/0",
+        "redis://lvlm:hid#den@redis:6379/0",
+        "redis://lvlm:hid?den@redis:6379/0",
+        "redis://lvlm:[hidden@redis:6379/0",
+        "redis://redis:port/0",
+        "redis://redis:99999/0",
+        "redis://redis:6379/zero",
+        "redis:///0",
+    ],
+)
+def test_a_url_that_clients_would_read_otherwise_is_refused_by_name_and_without_its_words(url: str):
+    with pytest.raises(UnusableFile, match=r"LVLM_BROKER_URL: expected redis://.* percent-encoded") as refused:
+        _read(broker_url=url)
+    assert "hid" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://redis", "redis://redis:6379/", "rediss://lvlm:a%2Fb@redis.hospital:6380/3", "redis://[::1]:6379/0"]
+)
+def test_a_url_of_any_kind_is_taken(url: str):
+    assert _read(broker_url=url).url == url

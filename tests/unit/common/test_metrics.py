@@ -214,3 +214,11 @@ async def test_a_source_that_fails_is_told_and_the_next_look_brings_it_back(monk
         await told(0)
         is_away = False
         await told(1)
+
+
+def test_a_port_that_is_none_is_named():
+    with (
+        pytest.raises(OSError, match=r"metrics_listen: cannot bind 127\.0\.0\.1:99999"),
+        serve_page("127.0.0.1:99999"),
+    ):
+        pass

@@ -261,7 +261,7 @@ def test_settings_at_fault_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, 
     for name in [name for name in os.environ if name.startswith("TRAINER_")]:
         monkeypatch.delenv(name)
     needed = ("LISTEN", "BROKER_URL", "STORE_ROOT", "DATA_ROOT", "EXPLAINER_ADDRESS", "LVLM_ADDRESS")
-    for name, value in {**{f"TRAINER_{name}": "x" for name in needed}, **changes}.items():
+    for name, value in {**{f"TRAINER_{name}": "x:1" for name in needed}, **changes}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=told):
         TrainerSettings()
