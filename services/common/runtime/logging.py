@@ -41,11 +41,17 @@ class JsonFormatter(logging.Formatter):
 
 def _tell_places(error: BaseException | None) -> str:
     """Types and places of an exception and of what caused it, the cause first."""
-    if error is None:
-        return ""
-    before = _tell_places(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
+    told: list[BaseException] = []
+    # A chain may lead back into itself. What the formatter falls over, logging would print words and all.
+    while error is not None and not any(error is each for each in told):
+        told.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(map(_tell_place, reversed(told)))
+
+
+def _tell_place(error: BaseException) -> str:
     kind = type(error)
-    return f"{before}{''.join(traceback.format_tb(error.__traceback__))}{kind.__module__}.{kind.__qualname__}\n"
+    return f"{''.join(traceback.format_tb(error.__traceback__))}{kind.__module__}.{kind.__qualname__}\n"
 
 
 def set_up_logging(level: str = "INFO") -> None:

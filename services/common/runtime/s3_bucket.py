@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import time
@@ -32,6 +33,7 @@ _WRITER = "plumbline-writer"
 _PASSING = (408, 409, 425, 429)
 """Statuses beside 5xx that another try may do away with; 409 answers a writer while another one writes the same key."""
 _PASSING_CODES = ("RequestTimeout", "SlowDown")
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _NO_ACCESS = (
     botocore.exceptions.NoCredentialsError,
@@ -223,6 +225,8 @@ class Bucket:
         is_passing = status in _PASSING or status >= 500 or code in _PASSING_CODES
         if status and not is_passing:
             raise Unavailable(f"artifact store: bucket '{self._name}' refused: {code}: {_tell(error)}") from error
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+            raise Unavailable(f"artifact store: this machine's own disk: {error.strerror}") from error
         if isinstance(error, botocore.exceptions.ParamValidationError):
             raise InvalidInput("store", f"can't be called: {_tell(error)}") from error
         if not status and not isinstance(error, _AWAY):

@@ -75,7 +75,9 @@ def bundle_digest(folder: Path) -> str:
             if name == BASELINES:
                 continue
             raise InvalidInput("bundle", f"{name} is missing; expected a Hugging Face image-classification folder")
-        total.update(f"{name}:{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{name}:{digest}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
 
@@ -163,7 +165,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput("bundle", f"{path.name}: can't be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise InvalidInput("bundle", f"{path.name}: expected a JSON object")

@@ -14,6 +14,10 @@ from plumbline.pictures import PictureError, PictureLimits, decode_picture, read
 from services.common.runtime.errors import InvalidInput, Overloaded
 from services.common.vision.processor_steps import FILE, complete_steps, read_size
 
+_CHANNELS = (1, 3)
+_MOST_EDGE_PX = 4096
+"""A picture of this size takes 200 MB for a net with three channels, and baselines as much each."""
+
 
 @dataclass(frozen=True)
 class ImageLimits(PictureLimits):
@@ -93,6 +97,8 @@ class Preprocessor:
         InvalidInput
             When a value is none that its key may have.
         """
+        if channels not in _CHANNELS:
+            raise InvalidInput("config.json", f"num_channels is {channels}; expected 1 (grey) or 3 (RGB)")
         try:
             steps = complete_steps(config)
             height_px, width_px = read_size(steps)
@@ -102,10 +108,12 @@ class Preprocessor:
                 std = _per_channel(steps, "image_std", channels)
             factor = float(steps["rescale_factor"]) if steps["do_rescale"] else 1.0
             resample = int(Image.Resampling(steps["resample"]))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(FILE, f"a value is none that its key may have: {error}") from error
         if min(height_px, width_px) < 1 or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std, factor))):
             raise InvalidInput(FILE, "expected a size of at least 1×1, image_std above 0 and finite numbers")
+        if max(height_px, width_px) > _MOST_EDGE_PX:
+            raise InvalidInput(FILE, f"size: {height_px}×{width_px}; at most {_MOST_EDGE_PX} an edge are taken")
         return cls(height_px, width_px, channels, factor, mean, std, resample)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:

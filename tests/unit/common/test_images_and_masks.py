@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.common.runtime.errors import InvalidInput, Unsupported
-from services.common.vision.masks import decode_mask, encode_mask
+from services.common.vision.masks import _pixel_count, decode_mask, encode_mask
 from services.common.vision.preprocessing import ImageLimits, Preprocessor, decode_image
 
 LIMITS = ImageLimits(max_bytes=100_000, max_pixels=10_000)
@@ -164,3 +165,45 @@ def test_preprocessing_equals_its_formula():
     picture = np.array([[0, 255], [51, 102]], np.uint8)
     expected = (picture / 255 - 0.5) / 0.25
     assert np.allclose(Preprocessor.from_config(config, 1)(picture)[0], expected, atol=1e-6)
+
+
+def test_runs_of_nothing_that_would_fill_the_memory_are_refused_unread():
+    with pytest.raises(InvalidInput, match="1×1") as caught:
+        decode_mask("0" * 2_000_000 + "1", 1, 1, "mask")
+    assert caught.value.field == "mask.counts"
+
+
+def test_runs_of_nothing_between_others_are_taken():
+    """Other tools write them."""
+    assert decode_mask("40" + "0" * 8, 2, 2).tolist() == [[False, False], [False, False]]
+
+
+def test_counting_the_pixels_of_a_long_encoding_keeps_no_list_of_its_runs():
+    counts = encode_mask(np.indices((300, 300)).sum(axis=0) % 2 == 1)
+    tracemalloc.start()
+    try:
+        assert _pixel_count(counts, "mask") == 300 * 300
+        assert tracemalloc.get_traced_memory()[1] < len(counts)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4, None, [3]])
+def test_a_model_for_pictures_of_neither_one_nor_three_channels_is_refused(channels):
+    with pytest.raises(InvalidInput, match="num_channels"):
+        Preprocessor.from_config({"size": {"height": 4, "width": 4}}, channels)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"size": {"height": float("inf"), "width": 4}},
+        {"size": {"height": 4, "width": 4}, "rescale_factor": 10**400},
+        {"size": {"height": 100_000, "width": 4}},
+    ],
+    ids=["endless", "no float", "gigabytes"],
+)
+def test_a_size_or_number_that_no_picture_has_is_refused_with_the_file(config):
+    with pytest.raises(InvalidInput) as caught:
+        Preprocessor.from_config(config, 3)
+    assert caught.value.field == "preprocessor_config.json"

@@ -89,3 +89,12 @@ def test_libraries_are_not_heard_below_info_and_http_clients_below_warning():
         root.setLevel(level)
         for name, before in levels.items():
             logging.getLogger(name).setLevel(before)
+
+
+def test_an_exception_whose_causes_lead_back_to_it_is_told_once(lines, capsys):
+    first, second = ValueError(SECRET), KeyError(SECRET)
+    first.__cause__, second.__context__ = second, first
+    logging.getLogger("services.x").error("it failed", exc_info=first)
+    (line,) = lines.getvalue().splitlines()
+    assert json.loads(line)["stack"].splitlines() == ["builtins.KeyError", "builtins.ValueError"]
+    assert SECRET not in line + capsys.readouterr().err

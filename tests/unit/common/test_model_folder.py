@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.common.runtime.errors import InvalidInput, ServiceError
-from services.common.vision.model_bundle import bundle_digest
+from services.common.vision.model_bundle import bundle_digest, read_json
 from services.common.vision.model_folder import check_model_folder, copy_model_files
 from tests.support.hugging_face_folders import ARCHITECTURES, write_model_folder
 from tests.unit.explainer.made_up import write_bundle
@@ -117,3 +118,22 @@ def test_only_what_a_bundle_takes_is_copied_pickles_and_code_stay(folder, tmp_pa
     copy_model_files(folder, target)
     assert {path.name for path in target.iterdir()} == {CONFIG, WEIGHTS, PREPROCESSING, "README.md"}
     assert bundle_digest(target) == bundle_digest(folder)
+
+
+def test_json_that_is_nested_too_deep_is_refused_with_the_file(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(InvalidInput, match=r"config\.json: can't be read as JSON"):
+        read_json(tmp_path / "config.json")
+
+
+def test_a_digest_does_not_hold_the_weights_in_memory(tmp_path):
+    write_bundle(tmp_path / "ours")
+    weights = tmp_path / "ours" / "model.safetensors"
+    with weights.open("ab") as file:
+        file.truncate(32 * 2**20)
+    tracemalloc.start()
+    try:
+        bundle_digest(tmp_path / "ours")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
