@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.support.manifests import (
+    SERVICE_OF,
     SETTINGS,
     Object,
     find,
@@ -30,6 +31,8 @@ VLLM = {"name": "vllm/vllm-openai", "newTag": "v0.11.0"}
 TLS = {"explainer-tls", "lvlm-tls", "trainer-tls", "redis-server", "trainer-redis", "lvlm-redis"}
 BROUGHT = {"Secret": TLS | {"store-credentials", "lvlm-engine"}, "PersistentVolumeClaim": {"vllm-weights"}}
 """What the components say that the overlay brings."""
+LAST_WORDS_S = 10
+"""What comes before and after the drain: a second in which calls are taken up, five for the last traces."""
 ADDRESS = "redis.hospital.internal:6380"
 EXTERNAL_REDIS = {
     "apiVersion": "v1",
@@ -129,3 +132,36 @@ def _called(policy: Object) -> Iterator[str]:
         for peer in rule["to"]:
             if "podSelector" in peer and "namespaceSelector" not in peer:
                 yield peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+
+
+@pytest.mark.parametrize("deployment", SERVICE_OF)
+def test_a_pod_that_ends_is_not_killed_while_it_answers(
+    objects: list[Object], deployment: str, monkeypatch: pytest.MonkeyPatch
+):
+    pod = list_pods(objects)[deployment]
+    settings = load_settings(objects, SERVICE_OF[deployment], monkeypatch)
+    asleep_s = sum(
+        each.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) for each in pod["containers"]
+    )
+    assert pod["terminationGracePeriodSeconds"] >= asleep_s + settings.drain_s + LAST_WORDS_S
+
+
+def test_a_language_models_server_is_waited_for_when_the_service_before_it_ends(
+    objects: list[Object], components: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    settings = load_settings(objects, "lvlm", monkeypatch)
+    assert (settings.engine == "openai") == bool({"vllm", "external-lvlm"} & set(components))
+    if settings.engine == "openai":
+        assert settings.drain_s >= settings.answer_timeout_s
+
+
+def test_redis_is_full_before_its_container_or_its_volume_is(objects: list[Object]):
+    if "redis" not in list_pods(objects):
+        return
+    (container,) = list_pods(objects)["redis"]["containers"]
+    claim = find(objects, "PersistentVolumeClaim", "plumbline-redis")
+    words = container["args"]
+    most_mb = int(words[words.index("--maxmemory") + 1].removesuffix("mb"))
+    # A fork that writes the file anew may double what is taken; beside the file of twice the size lies the new one.
+    assert 2 * most_mb <= int(container["resources"]["limits"]["memory"].removesuffix("Mi"))
+    assert 3 * most_mb <= 1024 * int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))

@@ -27,6 +27,7 @@ from tests.support.manifests import (
 COMPONENT = K8S / "components" / "monitoring"
 POD_LABELS = {"pod", "job", "instance"}
 _SELECTOR = re.compile(r"(?P<name>[a-z_][a-z_0-9]*)\{(?P<matchers>[^}]*)\}")
+_REPLACED = re.compile(r"label_replace\(.*?\), \"(\w+)\"")
 _GROUPING = re.compile(r"(?:by|without|ignoring|on)\s*\(([^)]*)\)")
 
 
@@ -95,7 +96,7 @@ def test_a_label_that_is_told_in_words_is_one_that_the_alert_has(monitored):
     for alert in _alerts(monitored):
         told = set(re.findall(r"\$labels\.(\w+)", json.dumps(alert["annotations"])))
         grouped = {label.strip() for group in _GROUPING.findall(alert["expr"]) for label in group.split(",")}
-        assert told <= grouped | POD_LABELS, alert["alert"]
+        assert told <= grouped | POD_LABELS | set(_REPLACED.findall(alert["expr"])), alert["alert"]
         assert alert["labels"]["severity"] in ("warning", "critical")
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
 
@@ -152,3 +153,13 @@ def test_the_page_on_telemetry_lists_every_metric_with_its_labels():
     told = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     families = {re.sub(r"_(bucket|sum|count)$", "", name): labels - {"le"} for name, labels in METRICS.items()}
     assert told == families
+
+
+def test_of_every_deployment_that_is_asked_an_alert_tells_when_no_pod_is_there(monitored):
+    """All other expressions compare what pods tell, and are true of nothing where there is none."""
+    (monitor,) = _of_kind(monitored, "PodMonitor")
+    (selected,) = monitor["spec"]["selector"]["matchExpressions"]
+    (gone,) = [alert["expr"] for alert in _alerts(monitored) if alert["alert"] == "PlumblineServiceGone"]
+    told = re.findall(r'absent\(up\{job=~"\.\*/plumbline", pod=~"([\w-]+)-\.\*"\}\), "service", "([\w-]+)"', gone)
+    assert told == [(name, name) for name in selected["values"]]
+    assert set(selected["values"]) <= {each["metadata"]["name"] for each in _of_kind(monitored, "Deployment")}
