@@ -353,9 +353,11 @@ class Client(AbstractContextManager):
         request = trainer_pb.RecoverAlignmentsRequest()
         return self._call("trainer", self._trainer.RecoverAlignments, request).recovered_count
 
-    def critiques(self, job_id: str) -> Iterator[trainer_pb.CritiquedImage]:
-        """All critiques of a job, with their pictures."""
-        request = trainer_pb.ListCritiquesRequest(job_id=job_id, page_size=CRITIQUE_PAGE)
+    def critiques(self, job_id: str, with_pictures: bool = True) -> Iterator[trainer_pb.CritiquedImage]:
+        """All critiques of a job. Their pictures' files come a page at a time: who keeps all of them at once keeps gigabytes, where they are films."""
+        request = trainer_pb.ListCritiquesRequest(
+            job_id=job_id, page_size=CRITIQUE_PAGE, without_pictures=not with_pictures
+        )
         return self._list_all(self._trainer.ListCritiques, request, "images")
 
     def pictures(self, job_id: str) -> Iterator[trainer_pb.ChosenPicture]:

@@ -5,14 +5,14 @@ The pictures are those that the job's record keeps, byte for byte what was judge
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from plumbline.chunks import call_in_parts, in_chunks
 from plumbline.client import REPLAY_CHUNK, Client, is_too_much
 from plumbline.common.v1 import critique_pb2, vision_pb2
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
+from plumbline.messages import detach
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 
@@ -49,23 +49,28 @@ def replay_job(client: Client, job_id: str) -> JobReplay:
         When there is no such job, a service is away, or a picture is not the one that was judged; names the picture.
     """
     job = client.job(job_id)
-    critiqued = list(client.critiques(job_id))
+    critiqued = list(client.critiques(job_id, with_pictures=False))
     judged = [picture for picture in critiqued if picture.critique.verdicts]
     images = tuple(
-        image for provenance, alike in _by_provenance(judged) for image in _replay_alike(client, job, provenance, alike)
+        image
+        for provenance in _provenances(judged)
+        for image in _replay_alike(client, job, provenance, _judged_so(client, job_id, provenance))
     )
     left_out = tuple(picture.image.id for picture in critiqued if not picture.critique.verdicts)
     return JobReplay(images, left_out)
 
 
-def _by_provenance(
-    critiqued: Sequence[trainer_pb.CritiquedImage],
-) -> Iterator[tuple[critique_pb2.Provenance, list[trainer_pb.CritiquedImage]]]:
-    """A request says once how its critiques came about; a job may hold a service's and a person's."""
-    ordered = sorted(critiqued, key=_provenance_key)
-    for _, alike in itertools.groupby(ordered, key=_provenance_key):
-        group = list(alike)
-        yield group[0].provenance, group
+def _provenances(critiqued: Sequence[trainer_pb.CritiquedImage]) -> list[critique_pb2.Provenance]:
+    """How the critiques came about, each way once: a request says it once for all of its own, and a job may hold a service's and a person's."""
+    found = {_provenance_key(picture): picture.provenance for picture in critiqued}
+    return [found[key] for key in sorted(found)]
+
+
+def _judged_so(client: Client, job_id: str, provenance: critique_pb2.Provenance) -> Iterator[trainer_pb.CritiquedImage]:
+    """Those with a verdict that came about so, with their pictures' files, a page at a time."""
+    for picture in client.critiques(job_id):
+        if picture.critique.verdicts and picture.provenance == provenance:
+            yield picture
 
 
 def _provenance_key(picture: trainer_pb.CritiquedImage) -> bytes:
@@ -76,7 +81,7 @@ def _replay_alike(
     client: Client,
     job: trainer_pb.Alignment,
     provenance: critique_pb2.Provenance,
-    critiqued: Sequence[trainer_pb.CritiquedImage],
+    critiqued: Iterable[trainer_pb.CritiquedImage],
 ) -> list[ReplayedImage]:
     def ask(part: Sequence[trainer_pb.CritiquedImage]) -> list[ReplayedImage]:
         request = lvlm_pb.ReplayCritiquesRequest(
@@ -100,7 +105,7 @@ def _pair(
     stored: trainer_pb.CritiquedImage, replayed: lvlm_pb.ReplayedCritique, differences: tuple[str, ...]
 ) -> ReplayedImage:
     return ReplayedImage(
-        stored.critique, replayed.critique, tuple(replayed.changed_segments), replayed.is_same, differences
+        detach(stored.critique), replayed.critique, tuple(replayed.changed_segments), replayed.is_same, differences
     )
 
 

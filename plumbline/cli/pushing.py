@@ -49,15 +49,15 @@ def export(
 ) -> None:
     """Write a job's critiques and pictures: critiques.json (ours), coco.json and the picture files, for a label tool."""
     with failures_told(), context.obj.client() as client:
-        critiqued = list(client.critiques(job_id))
+        critiqued = list(client.critiques(job_id, with_pictures=False))
         if not critiqued:
             raise PlumblineError(f"job {job_id} has no critiques yet")
         out.mkdir(parents=True, exist_ok=True)
-        for picture in critiqued:
+        for picture in client.critiques(job_id):
             _write_picture(out, picture)
         batches = list_batches(job_id, client.job(job_id).model.digest, critiqued)
         (out / "critiques.json").write_text(json.dumps(batches, indent=1), encoding="utf-8")
-        (out / "coco.json").write_text(json.dumps(write_coco(critiqued)), encoding="utf-8")
+        (out / "coco.json").write_text(json.dumps(write_coco(critiqued, client.pictures(job_id))), encoding="utf-8")
     console.print(f"wrote {len(critiqued)} critiques and their pictures to {out}", highlight=False)
 
 

@@ -64,14 +64,14 @@ def review(
     """Show what was said of a job's pictures; accept, reject or edit it, and send the job on."""
     with failures_told(), context.obj.client() as client:
         _check_options(reviewer, [*(accept or ()), *(reject or ()), *(edit or ())], finish, accept_rest)
-        pictures = list(client.critiques(job_id))
+        pictures = list(client.critiques(job_id, with_pictures=False))
         decisions = _decide(pictures, accept or (), reject or (), edit or (), reason)
         for chunk in _in_calls(decisions):
             client.review(job_id, reviewer, chunk)
         if decisions:
-            pictures = list(client.critiques(job_id))
+            pictures = list(client.critiques(job_id, with_pictures=False))
         if page is not None:
-            write_whole(page, render_review(client.job(job_id), pictures).encode())
+            write_whole(page, render_review(client.job(job_id), client.critiques(job_id)).encode())
             console.print(f"wrote {page}", highlight=False)
         if finish:
             client.finish_review(job_id, reviewer, accept_rest)

@@ -10,7 +10,7 @@ critique.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from plumbline.common.v1 import critique_pb2
 from plumbline.errors import PlumblineError
 from plumbline.labelling.gallery import Findings, Gallery
 from plumbline.masks import decode_rle, fill_polygon, fill_runs, list_runs
-from plumbline.report.pictures import open_picture
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 VERDICTS = ("SPURIOUS", "CORE", "UNSURE")
@@ -68,9 +67,12 @@ def read_coco(content: Mapping[str, Any], gallery: Gallery) -> Findings:
     return findings
 
 
-def write_coco(critiqued: Sequence[trainer_pb.CritiquedImage]) -> dict[str, Any]:
+def write_coco(
+    critiqued: Sequence[trainer_pb.CritiquedImage], chosen: Iterable[trainer_pb.ChosenPicture]
+) -> dict[str, Any]:
     """Critiques as COCO annotations with plain run lengths, which every label tool that knows run lengths takes."""
     numbers = {f"VERDICT_{name}": number for number, name in enumerate((*VERDICTS, "FAILED"), start=1)}
+    sizes_px = {picture.image_digest: (picture.height_px, picture.width_px) for picture in chosen}
     images, segments = [], []
     for image_number, entry in enumerate(critiqued, start=1):
         for verdict in entry.critique.verdicts:
@@ -86,7 +88,7 @@ def write_coco(critiqued: Sequence[trainer_pb.CritiquedImage]) -> dict[str, Any]
                     "iscrowd": 1,
                 }
             )
-        width_px, height_px = open_picture(entry.image.data).size
+        height_px, width_px = sizes_px[entry.critique.image_digest]
         images.append({"id": image_number, "file_name": entry.image.id, "height": height_px, "width": width_px})
     categories = [{"id": number, "name": name.removeprefix("VERDICT_")} for name, number in numbers.items()]
     return {"images": images, "categories": categories, "annotations": segments}

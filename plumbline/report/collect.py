@@ -13,6 +13,7 @@ from plumbline.common.v1 import vision_pb2
 from plumbline.errors import PlumblineError
 from plumbline.explainer.v1 import explainer_service_pb2 as explainer_pb
 from plumbline.lvlm.v1 import lvlm_service_pb2 as lvlm_pb
+from plumbline.messages import detach
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 
 DESCRIBED_PER_CLASS = 12
@@ -38,6 +39,7 @@ class JobReport:
     metrics: dict[str, Any]
     critiqued: Sequence[trainer_pb.CritiquedImage]
     shown: Sequence[trainer_pb.CritiquedImage]
+    described: Sequence[trainer_pb.CritiquedImage]
     before: VersionView | None
     after: VersionView | None
     models: Sequence[explainer_pb.ServedModel]
@@ -52,10 +54,11 @@ def collect(client: Client, job_id: str) -> JobReport:
         When there is no such job or a service is away.
     """
     job = client.job(job_id)
-    critiqued = list(client.critiques(job_id))
+    critiqued = list(client.critiques(job_id, with_pictures=False))
     class_count = max(1, len(_by_class(critiqued)))
     shown = _pick(critiqued, max(1, SHOWN_COUNT // class_count))[:SHOWN_COUNT]
     described = _pick(critiqued, max(1, min(DESCRIBED_PER_CLASS, MAX_DESCRIBED // class_count)))[:MAX_DESCRIBED]
+    shown, described = _with_pictures(client, job_id, shown, described)
     before = after = None
     if critiqued:
         before = _view(client, job.model.name, job.model.version, described, shown)
@@ -66,6 +69,7 @@ def collect(client: Client, job_id: str) -> JobReport:
         metrics=json.loads(job.metrics_json) if job.metrics_json else {},
         critiqued=critiqued,
         shown=shown,
+        described=described,
         before=before,
         after=after,
         models=client.models(job.model.name),
@@ -100,6 +104,19 @@ def _describe(
             raise
     # They stand class by class: of each as many are left out.
     return _describe(client, model, explained[::2])
+
+
+def _with_pictures(
+    client: Client, job_id: str, *picked: Sequence[trainer_pb.CritiquedImage]
+) -> list[list[trainer_pb.CritiquedImage]]:
+    """Each of `picked` with the pictures' files; of the others none stays."""
+    wanted = {picture.critique.image_digest for part in picked for picture in part}
+    held = {
+        picture.critique.image_digest: detach(picture)
+        for picture in client.critiques(job_id)
+        if picture.critique.image_digest in wanted
+    }
+    return [[held[picture.critique.image_digest] for picture in part] for part in picked]
 
 
 def _pick(critiqued: Sequence[trainer_pb.CritiquedImage], per_class: int) -> list[trainer_pb.CritiquedImage]:

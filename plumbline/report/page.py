@@ -141,7 +141,7 @@ def _behaviour(report: JobReport) -> list[tuple[str, dict[str, Any], dict[str, A
     """Per class what was said before and after, each with the evidence of its sentences."""
     if report.before is None:
         return []
-    files = {picture.image.id: picture.image.data for picture in report.critiqued}
+    files = {picture.image.id: picture.image.data for picture in report.described}
     after = {entry.target_label: _told(entry, files) for entry in report.after.classes} if report.after else {}
     return [(entry.target_label, _told(entry, files), after.get(entry.target_label)) for entry in report.before.classes]
 

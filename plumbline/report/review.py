@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import jinja2
@@ -12,6 +13,7 @@ import numpy as np
 
 from plumbline.common.v1 import critique_pb2
 from plumbline.masks import decode_rle
+from plumbline.messages import detach
 from plumbline.names import short_name
 from plumbline.report.pictures import COLOURS, embed_picture, open_picture
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
@@ -20,8 +22,8 @@ _DASHES = {critique_pb2.VERDICT_CORE: "5 3", critique_pb2.VERDICT_UNSURE: "1.5 2
 """Verdicts are told apart without colours too."""
 
 
-def render_review(job: trainer_pb.Alignment, pictures: Sequence[trainer_pb.CritiquedImage]) -> str:
-    """HTML of a job's critiques and of what was decided of them, self-contained."""
+def render_review(job: trainer_pb.Alignment, pictures: Iterable[trainer_pb.CritiquedImage]) -> str:
+    """HTML of a job's critiques and of what was decided of them, self-contained. Of the pictures only what is shown is kept."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("plumbline.report", "."),
         autoescape=True,
@@ -29,15 +31,14 @@ def render_review(job: trainer_pb.Alignment, pictures: Sequence[trainer_pb.Criti
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    ordered = sorted(pictures, key=lambda picture: (picture.critique.true_label, picture.critique.image_id))
-    decisions = Counter(_decision(picture) for picture in pictures)
+    cards = sorted(map(_tell, pictures), key=itemgetter("label", "name"))
     return environment.get_template("review.html.j2").render(
         job=job,
         state=short_name(trainer_pb.JobState, job.state),
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        labels=sorted({picture.critique.true_label for picture in pictures}),
-        decisions=decisions,
-        pictures=[_tell(picture) for picture in ordered],
+        labels=sorted({card["label"] for card in cards}),
+        decisions=Counter(card["decision"] for card in cards),
+        pictures=cards,
         legend=[
             (short_name(critique_pb2.Verdict, verdict), _colour(verdict), _DASHES.get(verdict, ""))
             for verdict in COLOURS
@@ -78,7 +79,7 @@ def _tell(picture: trainer_pb.CritiquedImage) -> dict[str, Any]:
         "uri": embed_picture(picture.image.data),
         "width_px": width_px,
         "height_px": height_px,
-        "views": [(caption, _segments(view, height_px, width_px), view) for caption, view in views],
+        "views": [(caption, _segments(view, height_px, width_px), detach(view)) for caption, view in views],
         "verdicts": " ".join(sorted(names)) or "NONE",
         "by": f"{picture.provenance.engine} {picture.provenance.model_id}".strip(),
         "decision": _decision(picture),

@@ -91,7 +91,11 @@ class TrainerServicer(rpc.TrainerServiceServicer):
         self, request: pb.ListCritiquesRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListCritiquesResponse:
         page, token = await asyncio.to_thread(
-            self._watching.critiques, request.job_id, request.page_size, request.page_token
+            self._watching.critiques,
+            request.job_id,
+            request.page_size,
+            request.page_token,
+            not request.without_pictures,
         )
         return pb.ListCritiquesResponse(images=map(write_critiqued, page), next_page_token=token)
 

@@ -302,14 +302,16 @@ class RecoverAlignmentsResponse(_message.Message):
     def __init__(self, recovered_count: _Optional[int] = ...) -> None: ...
 
 class ListCritiquesRequest(_message.Message):
-    __slots__ = ("job_id", "page_size", "page_token")
+    __slots__ = ("job_id", "page_size", "page_token", "without_pictures")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_PICTURES_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     page_size: int
     page_token: str
-    def __init__(self, job_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    without_pictures: bool
+    def __init__(self, job_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., without_pictures: _Optional[bool] = ...) -> None: ...
 
 class PictureReview(_message.Message):
     __slots__ = ("decision", "reviewer", "reviewed_at", "reason", "edit")

@@ -36,7 +36,7 @@ class JobView:
 
 @dataclass(frozen=True)
 class CritiquedPicture:
-    """What was said of a picture first, the picture's file, and the review that counts for it."""
+    """What was said of a picture first, the picture's file, empty where that was not asked for, and the review that counts for it."""
 
     critique: Critique
     data: bytes
@@ -103,8 +103,10 @@ class Watching:
         ]
         return page, later[size - 1] if len(later) > size else ""
 
-    def critiques(self, job_id: str, size: int, token: str) -> tuple[list[CritiquedPicture], str]:
-        """Critiques as they came, with their pictures' files and reviews, by digest, and the next page's token; a page ends early at 32 MiB."""
+    def critiques(
+        self, job_id: str, size: int, token: str, with_pictures: bool = True
+    ) -> tuple[list[CritiquedPicture], str]:
+        """Critiques as they came, with their reviews and, if asked for, pictures' files, by digest, and the next page's token; a page ends early at 32 MiB."""
         size = check_page_size(size, DEFAULT_CRITIQUES)
         self._archive.load(job_id)
         later = sorted(digest for digest in self._archive.critiqued(job_id) if digest > token)
@@ -112,8 +114,8 @@ class Watching:
         page: list[CritiquedPicture] = []
         page_bytes = 0
         for digest in later[:size]:
-            critique, data = self._archive.critique(job_id, digest), self._archive.picture(job_id, digest)
-            picture = CritiquedPicture(critique, data, reviews.get(digest))
+            data = self._archive.picture(job_id, digest) if with_pictures else b""
+            picture = CritiquedPicture(self._archive.critique(job_id, digest), data, reviews.get(digest))
             page_bytes += picture.byte_count
             if page and page_bytes > MAX_PAGE_BYTES:
                 break

@@ -32,8 +32,8 @@ class Trainer(trainer_rpc.TrainerServiceServicer):
     def ListCritiques(self, request, context):
         pictures = [
             {
-                "image": {"id": f"{number}.png", "data": PICTURE},
-                "critique": {"true_label": "ill" if number % 2 else "clear"},
+                "image": {"id": f"{number}.png", "data": b"" if request.without_pictures else PICTURE},
+                "critique": {"image_digest": f"sha256:{number}", "true_label": "ill" if number % 2 else "clear"},
             }
             for number in range(40)
         ]
@@ -75,6 +75,8 @@ def test_of_large_pictures_as_many_are_described_as_are_taken_and_as_many_of_eac
     with serve(Explainer(), lvlm, Trainer()) as address, Client(address, address, address) as client:
         report = collect(client, "job")
     assert report.before is not None
+    assert all(image.image.data == PICTURE for image in lvlm.described)
+    assert [picture.image.data for picture in report.critiqued] == [b""] * 40
     assert Counter(image.target_label for image in lvlm.described) == {"clear": count, "ill": count}
 
 

@@ -27,7 +27,7 @@ def report(*behaviours: lvlm_pb.ClassBehavior) -> JobReport:
     before = VersionView(1, "sha256:1", behaviours, [])
     options = {"loss": "LOSS_R4", "selection": "SELECTION_RANDOM"}
     job = trainer_pb.Alignment(job_id="job", mask_source="MASK_SOURCE_JUDGED", options=options)
-    return JobReport(job, {}, critiqued, [], before, None, [])
+    return JobReport(job, {}, critiqued, [], critiqued, before, None, [])
 
 
 def test_every_sentence_stands_beside_its_pictures():

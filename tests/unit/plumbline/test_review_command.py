@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import Result
 
@@ -14,10 +15,12 @@ from plumbline.trainer.v1 import trainer_service_pb2 as pb
 from plumbline.trainer.v1 import trainer_service_pb2_grpc as rpc
 from services.common import wire
 from services.common.vision.critique import CritiqueBatch
+from tests.conftest import png
 from tests.support.commands import run_command, serve
 from tests.unit.trainer.made_up import make_critique
 
 DIGESTS = ["ab" * 32, "ac" * 32]
+PICTURE = png(np.zeros((8, 8), np.uint8))
 
 
 class Trainer(rpc.TrainerServiceServicer):
@@ -27,14 +30,20 @@ class Trainer(rpc.TrainerServiceServicer):
         self.address, self.digests = "", DIGESTS
         self.reviews: list[pb.ReviewCritiquesRequest] = []
         self.finished: list[pb.FinishReviewRequest] = []
+        self.gave_pictures: list[bool] = []
 
     def ListCritiques(self, request, context):
+        self.gave_pictures.append(not request.without_pictures)
         critique = wire.critique_to_proto(make_critique())
-        critiqued = [pb.CritiquedImage(critique=critique) for _ in self.digests]
+        data = b"" if request.without_pictures else PICTURE
+        critiqued = [pb.CritiquedImage(critique=critique, image={"data": data}) for _ in self.digests]
         for picture, digest in zip(critiqued, self.digests, strict=True):
             picture.critique.image_digest = f"sha256:{digest}"
         critiqued[1].review.decision, critiqued[1].review.reviewer = pb.REVIEW_DECISION_REJECT, "Dr. Bob"
         return pb.ListCritiquesResponse(images=critiqued)
+
+    def GetAlignment(self, request, context):
+        return pb.GetAlignmentResponse(alignment={"job_id": request.job_id, "state": pb.JOB_STATE_AWAITING_REVIEW})
 
     def ReviewCritiques(self, request, context):
         self.reviews.append(request)
@@ -137,3 +146,12 @@ def test_following_stops_where_a_person_has_to_go_on():
     states = ["JOB_STATE_CRITIQUING", "JOB_STATE_AWAITING_REVIEW", "JOB_STATE_TRAINING"]
     shown = list(until_review(pb.Alignment(state=state) for state in states))
     assert [job.state for job in shown] == [pb.JOB_STATE_CRITIQUING, pb.JOB_STATE_AWAITING_REVIEW]
+
+
+def test_pictures_are_fetched_for_the_page_alone(trainer, tmp_path):
+    assert review(trainer, "--reviewer", "Ada", "--accept", "ab", "--finish").exit_code == 0
+    assert trainer.gave_pictures == [False, False]
+    result = review(trainer, "--page", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert trainer.gave_pictures[2:] == [False, True]
+    assert (tmp_path / "page.html").read_text().count("data:image/png;base64,") == len(DIGESTS)

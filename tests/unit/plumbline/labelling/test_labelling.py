@@ -20,7 +20,6 @@ from plumbline.masks import decode_rle
 from plumbline.trainer.v1 import trainer_service_pb2 as trainer_pb
 from services.common import wire
 from services.common.vision.critique import MAX_BATCH_BYTES, Critique, CritiqueBatch
-from tests.conftest import png
 
 GOLDEN = Path(__file__).parent / "golden" / "label_tool.coco.json"
 HEIGHT_PX, WIDTH_PX = 4, 6
@@ -204,16 +203,19 @@ def test_a_critique_that_fits_no_batch_is_told_and_the_rest_goes_on():
 
 def test_what_is_exported_as_coco_is_read_back_the_same(tmp_path: Path):
     found = read(GOLDEN, "a.png", "images/b.png")
-    picture = png(np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8))
     critiqued = [
         trainer_pb.CritiquedImage(
-            image=vision_pb2.Image(id=critique["image_id"], data=picture),
+            image=vision_pb2.Image(id=critique["image_id"]),
             critique=wire.critique_to_proto(Critique.model_validate(critique)),
         )
         for critique in found.critiques
     ]
+    chosen = [
+        trainer_pb.ChosenPicture(image_digest=picture.critique.image_digest, height_px=HEIGHT_PX, width_px=WIDTH_PX)
+        for picture in critiqued
+    ]
     path = tmp_path / "coco.json"
-    exported = write_coco(critiqued)
+    exported = write_coco(critiqued, chosen)
     path.write_text(json.dumps(exported))
     assert read(path, "a.png", "images/b.png").critiques == found.critiques
     assert exported["annotations"][2]["bbox"] == [2, 1, 2, 2]

@@ -306,6 +306,17 @@ def test_a_page_with_long_edits_ends_before_a_message_is_too_long(stage: ReviewS
     assert (pages, token) == ([[digest] for digest in PICTURES], "")
 
 
+def test_critiques_alone_come_without_their_pictures_being_read(stage: ReviewStage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watching, "MAX_PAGE_BYTES", 1_000_000)
+    for digest in PICTURES:
+        stage.record.add_picture(stage.job_id, digest, b"x" * 900_000)
+    look = Watching(stage.record, LastProgress())
+    page, token = look.critiques(stage.job_id, 0, "", with_pictures=False)
+    assert ([picture.critique.image_digest for picture in page], token) == (PICTURES, "")
+    assert [picture.data for picture in page] == [b""] * len(PICTURES)
+    assert len(look.critiques(stage.job_id, 0, "")[0]) == 1
+
+
 def test_chosen_pictures_are_listed_by_page_with_and_without_a_critique(stage: ReviewStage):
     look = Watching(stage.record, LastProgress())
     first, token = look.pictures(stage.job_id, 3, "")
