@@ -1,6 +1,6 @@
 """The artifact store in a folder: on one machine, or on a volume that all pods share.
 
-What is created is written aside, then linked or renamed into place. What the disk refuses, as when it is full, is `Unavailable`.
+What is created is written aside, then linked or renamed into place, and on the disk before that is told. What the disk refuses, as when it is full, is `Unavailable`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.common.runtime.artifact_store import ASIDE, ArtifactStore, check_path, check_source
+from services.common.runtime.durable import flush
 from services.common.runtime.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
 
 
@@ -31,7 +32,10 @@ class FolderStore(ArtifactStore):
         InvalidInput
             When it can be no path, or a link leads out of the store.
         """
-        full = (self._root / check_path(path)).resolve()
+        try:
+            full = (self._root / check_path(path)).resolve()
+        except RuntimeError as error:  # Python's, and no OSError
+            raise InvalidInput("path", "links lead in a circle") from error
         if not full.is_relative_to(self._root):
             raise InvalidInput("path", "leads out of the store")
         return full
@@ -47,6 +51,7 @@ class FolderStore(ArtifactStore):
                     file.flush()
                     os.fsync(file.fileno())
                 os.link(aside, target)
+                flush(target.parent)
             except FileExistsError as error:
                 raise AlreadyExists(f"{path}: there is such an object, and objects never change") from error
             finally:
@@ -61,10 +66,13 @@ class FolderStore(ArtifactStore):
             try:
                 _copy(source, aside)
                 aside.chmod(0o755)
+                for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
+                    flush(folder)
                 if target.exists():
                     # A rename would refuse a full folder, but replace an empty one without a word.
                     raise FileExistsError(target)
                 aside.rename(target)
+                flush(target.parent)
             except OSError as error:
                 if target.exists():
                     raise AlreadyExists(f"{path}: there is such a folder, and objects never change") from error

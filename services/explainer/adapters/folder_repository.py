@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +28,7 @@ from typing import Any, TypeVar
 
 import filelock
 
+from services.common.runtime.durable import flush
 from services.common.runtime.errors import InvalidInput, Unavailable
 from services.common.vision.model_bundle import bundle_digest, describe_bundle
 from services.explainer.ports import ServedVersion, ShadowPointer
@@ -159,11 +159,11 @@ class FolderRepository:
             if versions:
                 _check_same_meaning(versions[-1], fresh)
             for path in (aside, *aside.rglob("*")):
-                _flush(path)
+                flush(path)
             folder.mkdir(exist_ok=True)
             aside.replace(folder / str(number))
-            _flush(folder)
-            _flush(self._root)
+            flush(folder)
+            flush(self._root)
         finally:
             _discard(aside)
         return fresh
@@ -225,9 +225,9 @@ class FolderRepository:
         aside = self._aside(name)
         try:
             aside.write_text(json.dumps(content))
-            _flush(aside)
+            flush(aside)
             aside.replace(path)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             _discard(aside)
 
@@ -245,15 +245,6 @@ def _take(lock: filelock.BaseFileLock) -> bool:
     with suppress(filelock.Timeout):
         lock.acquire(blocking=False)
     return lock.is_locked
-
-
-def _flush(path: Path) -> None:
-    """Have a file's content, or a folder's entries, on the disk: a rename may be there before what it names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _discard(path: Path) -> None:

@@ -1,5 +1,8 @@
 """The artifact store in a folder: what only a folder can do wrong. What every store promises is tested in tests/integration/common."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,3 +80,24 @@ def test_what_a_dead_writer_left_half_written_goes_with_its_folder(tmp_path):
     (tmp_path / "folder" / ".new-left").write_bytes(b"half")
     store.remove("folder")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_links_that_lead_in_a_circle_are_told(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(InvalidInput, match="circle"):
+        FolderStore(tmp_path).read("a")
+
+
+def test_what_was_created_is_on_the_disk_with_its_name_before_that_is_told(tmp_path, monkeypatch):
+    flushed: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    store, source = FolderStore(tmp_path / "store"), tmp_path / "bundle"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "weights").write_bytes(b"1")
+    store.create("jobs/1/events/0", b"x")
+    assert flushed[-1] == tmp_path / "store" / "jobs" / "1" / "events"
+    flushed.clear()
+    store.create_folder("models/one", source)
+    assert [path.name for path in flushed if path.name in ("weights", "deep")] == ["weights", "deep"]
+    assert flushed[-1] == tmp_path / "store" / "models"

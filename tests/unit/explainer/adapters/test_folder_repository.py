@@ -198,7 +198,7 @@ def test_pointer_that_the_disk_refuses_leaves_the_one_before_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(folder_repository, "_flush", refuse)
+        patched.setattr(folder_repository, "flush", refuse)
         with pytest.raises(OSError, match="No space"):
             repository.set_champion("net", 2)
     assert (repository.champion("net"), find_asides(tmp_path)) == (1, [])
@@ -215,7 +215,7 @@ def test_what_a_dead_publisher_left_goes_at_the_next_publication_of_its_model(
         for name in ("net", "net-2"):
             with pytest.raises(_PowerCut):
                 repository.add_version(name, bundle, "two")
-        dead.setattr(folder_repository, "_flush", die)
+        dead.setattr(folder_repository, "flush", die)
         with pytest.raises(_PowerCut):
             repository.set_champion("net", 1)
         repository.remove_version("net", 1)
