@@ -15,6 +15,9 @@ from services.trainer.domain.pictures import Pictures
 ROUNDS = 10
 SMOOTHING = 0.1
 _FIT_ITERATIONS = 100
+_COMPARED_PICTURES = 256
+_ROUNDINGS = 1000
+"""How many roundings of the largest logit two passes of a net may lie apart; by half of a shift that matters they lie much further."""
 
 
 def learned_shares(model: PreTrainedModel, validation: Pictures) -> torch.Tensor:
@@ -23,22 +26,19 @@ def learned_shares(model: PreTrainedModel, validation: Pictures) -> torch.Tensor
     Many trainings draw every class as often, whatever the data hold, and nothing in a model's files says so. But a calibrated model that saw
     shares π gives class k the probability π_k on average over pictures in these shares: π = πM, M_ck the mean probability of k on pictures of
     class c. The shares of `validation` are led through M `ROUNDS` times. That reaches the fixed point where the classes are hard to tell apart, so
-    where the shares weigh; of a model that is nearly always right, which tells nothing of them, it leaves those of `validation`.
+    where the shares weigh; of a model that is nearly always right, which tells nothing of them, it leaves those of `validation`. A class without a picture
+    there has no row in M and a share of 0, and the probabilities are those among the others: what M leads to it would never come back.
 
     Source: ours; Saerens, Latinne and Decaestecker 2002 find the shares of new data by a fixed point of the same kind.
     """
-    classes = range(model.config.num_labels)
-    probabilities = predict_logits(model, validation.pixels).softmax(dim=1)
-    # A class without a picture keeps what it gets.
-    means = torch.eye(len(classes))
-    for index in classes:
-        of_class = probabilities[validation.labels == index]
-        if len(of_class):
-            means[index] = of_class.mean(dim=0)
-    shares = validation.labels.bincount(minlength=len(classes)) / len(validation)
+    counts = validation.labels.bincount(minlength=model.config.num_labels)
+    there = torch.nonzero(counts).flatten()
+    probabilities = predict_logits(model, validation.pixels)[:, there].softmax(dim=1)
+    means = torch.stack([probabilities[validation.labels == index].mean(dim=0) for index in there])
+    shares = counts[there] / len(validation)
     for _ in range(ROUNDS):
         shares = shares @ means
-    return shares / shares.sum()
+    return torch.zeros(len(counts)).index_copy(0, there, shares / shares.sum())
 
 
 def weigh_classes(wanted: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
@@ -59,14 +59,18 @@ def restore_decisions(model: PreTrainedModel, validation: Pictures, decisions: t
     A class with few pictures is learned by heart sooner than another and then seldom seen elsewhere, whatever its weight in training; and where
     classes are hard to tell apart, all probabilities lie near the shares, and a little less than half is never a decision. The offsets o minimise
     mean max_k (logit_k + o_k) − Σ_k decisions_k · o_k, whose gradient is what the decisions lack, with the maximum smoothed over
-    `SMOOTHING` of the logits' spread. With one number per class no shortcut can be learned from those pictures, and no label of theirs is used. A model
-    without a last `nn.Linear` with a bias is copied as it is.
+    `SMOOTHING` of the logits' spread. With one number per class no shortcut can be learned from those pictures, and no label of theirs is used.
+
+    A model is copied as it is when it has no last `nn.Linear` with a bias, when that bias does not move the logits as it should, or when there is nothing to
+    fit: its logits are no numbers, as of a training that diverged, or all alike.
 
     Source: ours; the dual of semi-discrete optimal transport, entropy-regularised (Genevay et al. 2016).
     """
     balanced = copy.deepcopy(model)
     logits = predict_logits(balanced, validation.pixels).clone()  # out of inference mode
-    width = (SMOOTHING * (logits - logits.mean(dim=1, keepdim=True)).std()).clamp_min(torch.finfo(logits.dtype).tiny)
+    width = SMOOTHING * (logits - logits.mean(dim=1, keepdim=True)).std()
+    if not (width.isfinite() and width > torch.finfo(logits.dtype).tiny):
+        return balanced
     offsets = torch.zeros(len(decisions), requires_grad=True)
     optimizer = torch.optim.LBFGS([offsets], max_iter=_FIT_ITERATIONS, line_search_fn="strong_wolfe")
 
@@ -79,5 +83,20 @@ def restore_decisions(model: PreTrainedModel, validation: Pictures, decisions: t
     optimizer.step(lack)
     with contextlib.suppress(ValueError), torch.no_grad():
         bias = last_layer(balanced).bias
-        bias.add_((width * (offsets - offsets.mean())).to(bias))
+        before, shift = bias.clone(), width * (offsets - offsets.mean())
+        # Distilled DeiTs, LeViTs and SwiftFormers give the mean of two heads, of which the last is moved.
+        for head_count in (1, 2):
+            bias.copy_(before + head_count * shift.to(bias))
+            if _are_moved(balanced, validation, logits, shift):
+                return balanced
+        bias.copy_(before)
     return balanced
+
+
+def _are_moved(model: PreTrainedModel, validation: Pictures, before: torch.Tensor, shift: torch.Tensor) -> bool:
+    """Whether `model` now gives the first of `validation` their logits `before` (n, class) and `shift` (class,), but for rounding."""
+    some = slice(0, _COMPARED_PICTURES)
+    moved = predict_logits(model, validation.pixels[some])
+    wanted = before[some] + shift
+    slack = _ROUNDINGS * torch.finfo(moved.dtype).eps * torch.maximum(before.abs().max(), wanted.abs().max())
+    return bool(((moved - wanted).abs() <= slack).all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -13,6 +13,7 @@ from services.trainer.domain.pictures import OtherClass, Pictures, move_regions
 SWAPS_PER_PICTURE = 20
 _FORWARD_BATCH = 256
 _BACKWARD_BATCH = 64
+_NO_CLASS = -1
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,35 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Swaps:
-    """Held-out pictures after a swap, `donor` (n,) the other pictures' labels, `rows` (n,) of the receiving pictures."""
+    """Which of the held-out `pictures` give a region and which receive it: row numbers (n,) each.
 
-    moved: Pictures
-    donor: torch.Tensor
+    Regions are moved when they are asked for: with `SWAPS_PER_PICTURE` all moved pictures together are many times the held-out ones, and they would lie
+    in memory as long as the training takes.
+    """
+
+    pictures: Pictures
+    donors: torch.Tensor
     rows: torch.Tensor
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """Of the receiving pictures (n,): what is still true after the swap."""
+        return self.pictures.labels[self.rows]
+
+    @property
+    def donor(self) -> torch.Tensor:
+        """The other pictures' labels (n,)."""
+        return self.pictures.labels[self.donors]
+
+    @property
+    def moved(self) -> Pictures:
+        """All n pictures after the swap, at once."""
+        return move_regions(self.pictures.take(self.donors), self.pictures.take(self.rows))
+
+    def split(self, size: int) -> Iterator[Pictures]:
+        """The pictures after the swap, in order, `size` at once and in the end what is left."""
+        for donors, rows in zip(self.donors.split(size), self.rows.split(size), strict=True):
+            yield Swaps(self.pictures, donors, rows).moved
 
 
 def make_swaps(held_out: Pictures, seed: int) -> Swaps | None:
@@ -76,7 +101,7 @@ def make_swaps(held_out: Pictures, seed: int) -> Swaps | None:
         return None
     comes = torch.arange(len(marked)) % 2 == 0
     donors, receivers = torch.where(comes, marked, others), torch.where(comes, others, marked)
-    return Swaps(move_regions(held_out.take(donors), held_out.take(receivers)), held_out.labels[donors], receivers)
+    return Swaps(held_out, donors, receivers)
 
 
 def measure(model: PreTrainedModel, validation: Pictures, held_out: Pictures, swaps: Swaps | None) -> Evidence:
@@ -90,12 +115,12 @@ def measure(model: PreTrainedModel, validation: Pictures, held_out: Pictures, sw
     }
     if swaps is None:
         return Evidence(**labelled, swap_accuracy=None, flip_rate=None, swap_count=0)
-    predicted = predict(model, swaps.moved.pixels)
+    predicted = torch.cat([predict(model, part.pixels) for part in swaps.split(_FORWARD_BATCH)])
     was_right = (predict(model, held_out.pixels) == held_out.labels)[swaps.rows]
     marked = held_out.take(held_out.rows_with_region())
     return Evidence(
         **labelled,
-        swap_accuracy=_ratio(predicted == swaps.moved.labels),
+        swap_accuracy=_ratio(predicted == swaps.labels),
         flip_rate=_ratio((predicted == swaps.donor)[was_right]),
         swap_count=len(swaps.rows),
         reliance=measure_reliance(model, marked, validation.pixels.mean(dim=0)),
@@ -107,7 +132,8 @@ def measure_reliance(model: PreTrainedModel, marked: Pictures, reference: torch.
     """Mean over pictures of Σ_i A_i |φ_i| / Σ_i |φ_i|, φ = ∂ŷ/∂x · (x − reference), ŷ the logit of the decision. From 0 to 1.
 
     Shapes: reference (channel, height, width), a mean picture. 1 minus this is the paper's alignment measure by other attributions:
-    gradients cost one backward pass, and what the trainer measures is not what it was told to lower (the penalty's gradient).
+    gradients cost one backward pass, and what the trainer measures is not what it was told to lower (the penalty's gradient). A picture whose
+    gradient is no number counts 1: nothing says that its decision does not rest on the region.
     Source: LVLM-VA (arXiv 2512.21985), alignment measure; differs: gradient times input difference instead of DeepLIFT SHAP.
     """
     ratios = []
@@ -118,7 +144,7 @@ def measure_reliance(model: PreTrainedModel, marked: Pictures, reference: torch.
         (gradient,) = torch.autograd.grad(decided, pixels)
         evidence = (gradient.cpu() * (part.pixels - reference)).sum(dim=1).abs().flatten(1).double()
         held = (evidence * part.masks.flatten(1)).sum(dim=1)
-        ratios.append(held / evidence.sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny))
+        ratios.append((held / evidence.sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)).nan_to_num(nan=1.0))
     return float(torch.cat(ratios).mean())
 
 
@@ -147,8 +173,12 @@ def _compare_reliance(
 
 
 def predict(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
-    """Predicted classes (n,)."""
-    return predict_logits(model, pixels).argmax(dim=1)
+    """Predicted classes (n,); -1, which is none, where the probabilities are no numbers.
+
+    The largest of logits that are NaN is the first: a training that diverged would always be right about class 0, and follow no region.
+    """
+    logits = predict_logits(model, pixels)
+    return logits.argmax(dim=1).masked_fill(logits.softmax(dim=1).isnan().any(dim=1), _NO_CLASS)
 
 
 def predict_logits(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
@@ -160,4 +190,4 @@ def predict_logits(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor
 
 
 def _ratio(hits: torch.Tensor) -> float:
-    return float(hits.double().mean()) if len(hits) else 0.0
+    return int(hits.count_nonzero()) / len(hits) if len(hits) else 0.0

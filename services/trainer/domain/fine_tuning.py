@@ -153,7 +153,9 @@ class BatchDraw:
             raise ValueError("critiqued: expected pictures with masks")
         self._ordinary, self._critiqued, self._recipe = ordinary, critiqued, recipe
         self._receivers, self._other_critiqued = EveryClass(ordinary.labels), OtherClass(critiqued.labels)
-        self._cleared_count = round(CLEARED_RATIO * recipe.moved_count)
+        # Where all critiqued pictures are of one class, none has another's to be filled with.
+        can_clear = len(critiqued.labels.unique()) > 1
+        self._cleared_count = round(CLEARED_RATIO * recipe.moved_count) if can_clear else 0
         self._darkest, brightest = (
             bound(ordinary.pixels, dim=(0, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax)
         )

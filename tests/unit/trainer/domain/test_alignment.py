@@ -86,6 +86,13 @@ def test_the_better_learning_rate_is_taken(parts: dict):
     assert result.chosen.setting.learning_rate == 1e-2
 
 
+def test_a_learning_rate_that_a_net_does_not_bear_is_passed_over(parts: dict):
+    result = align(**parts, step_count=40, seed=0, recipe=Recipe(learning_rates=(1e30, 3e-3)))
+    assert result.trials[0].evidence.swap_accuracy == 0.0
+    assert result.chosen.setting.learning_rate == 3e-3
+    assert all(value.isfinite().all() for value in result.model.state_dict().values())
+
+
 def test_the_last_snapshot_of_those_that_are_alike_is_kept(aligned: Alignment):
     assert aligned.chosen.evidence.swap_accuracy > 0.95
     assert aligned.chosen.step == STEPS
@@ -298,6 +305,18 @@ def test_steps_are_passes_over_the_set_but_never_too_few():
 def test_what_a_batch_is_expected_to_hold_is_what_it_holds(parts: dict):
     critiqued = parts["critiqued"]
     two_classes = dataclasses.replace(critiqued, masks=critiqued.masks & (critiqued.labels < 2)[:, None, None])
-    draw = BatchDraw(parts["train"], two_classes, Recipe(), torch.Generator().manual_seed(0))
+    _assert_expectation_holds(BatchDraw(parts["train"], two_classes, Recipe(), torch.Generator().manual_seed(0)))
+
+
+def test_a_batch_is_as_expected_and_full_where_pictures_of_one_class_alone_were_critiqued(parts: dict):
+    critiqued = parts["critiqued"]
+    one_class = critiqued.take(torch.nonzero(critiqued.labels == 0).flatten())
+    draw = BatchDraw(parts["train"], one_class, Recipe(), torch.Generator().manual_seed(0))
+    free, _ = draw()
+    assert len(free) == Recipe().ordinary_count + Recipe().moved_count
+    _assert_expectation_holds(draw)
+
+
+def _assert_expectation_holds(draw: BatchDraw) -> None:
     drawn = torch.cat([part.labels for _ in range(100) for part in draw()]).bincount() / 100
     assert draw.expect_labels(CLASSES).tolist() == pytest.approx(drawn.tolist(), rel=0.02)

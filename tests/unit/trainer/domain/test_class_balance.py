@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
 
 from services.common.vision.nets import MlpConfig, MlpForImageClassification
 from services.trainer.domain.class_balance import (
+    SMOOTHING,
     count_decisions,
     learned_shares,
     restore_decisions,
@@ -63,6 +67,23 @@ def test_a_class_without_a_picture_does_no_harm():
     assert learned_shares(_calibrated(1.0, (0.5, 0.5)), validation).isfinite().all()
 
 
+def test_a_class_that_only_the_model_has_takes_no_share_from_those_of_the_pictures():
+    validation = _make_pictures(20_000, 1.0, (0.8, 0.2))
+    model = _calibrated(1.0, (0.5, 0.5))
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    third = torch.nn.Linear(2, 3)
+    with torch.no_grad():
+        # Said of the first class's pictures above all: led on to it, that class would have a share of nearly nothing.
+        third.weight.copy_(torch.cat((last.weight, last.weight[:1] - 1.0 * last.weight[1:])))
+        third.bias.copy_(torch.cat((last.bias, last.bias[:1] - 0.5)))
+    wider = copy.deepcopy(model)
+    wider.layers[-1] = third
+    wider.config.id2label = {0: "no", 1: "yes", 2: "other"}
+    shares = learned_shares(wider, validation)
+    assert shares[2] == 0
+    assert shares[:2].tolist() == pytest.approx(learned_shares(model, validation).tolist(), abs=1e-6)
+
+
 def test_weights_turn_the_expected_counts_into_the_wanted_shares():
     expected, wanted = torch.tensor([60.0, 30.0, 0.0]), torch.tensor([0.25, 0.5, 0.25])
     weights = weigh_classes(wanted, expected)
@@ -98,3 +119,42 @@ def test_a_model_that_says_one_thing_of_all_pictures_does_no_harm():
     validation = _make_pictures(100, 1.0, (0.5, 0.5))
     restored = restore_decisions(model, validation, torch.tensor([0.5, 0.5]))
     assert predict_logits(restored, validation.pixels).isfinite().all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 5.0])
+def test_a_model_that_diverged_or_says_the_same_of_all_classes_is_copied_as_it_is(value: float):
+    model = _calibrated(0.0, (0.5, 0.5))
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias.fill_(value)
+    restored = restore_decisions(model, _make_pictures(100, 1.0, (0.5, 0.5)), torch.tensor([0.7, 0.3]))
+    _assert_is_same(restored, model)
+
+
+def test_decisions_are_restored_where_the_logits_are_the_mean_of_two_heads():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = DeiTConfig(**sizes, image_size=SIDE, patch_size=1, num_channels=1, num_labels=2)
+    model = DeiTForImageClassificationWithTeacher(config).eval()
+    with torch.no_grad():
+        for head in (model.cls_classifier, model.distillation_classifier):
+            head.weight.normal_()
+    validation = _make_pictures(2000, 1.0, (0.5, 0.5))
+    # The last linear layer is one of the heads: its bias moves the logits by half.
+    restored = restore_decisions(model, validation, torch.tensor([0.2, 0.8]))
+    logits, moved = (predict_logits(each, validation.pixels) for each in (model, restored))
+    width = SMOOTHING * (logits - logits.mean(dim=1, keepdim=True)).std()
+    smoothed = (moved / width).softmax(dim=1).mean(dim=0)
+    assert smoothed.tolist() == pytest.approx([0.2, 0.8], abs=0.001)
+
+
+def test_a_model_whose_logits_another_layer_gives_is_copied_as_it_is():
+    model = _calibrated(1.0, (0.5, 0.5))
+    model.layers.append(nn.Tanh())
+    restored = restore_decisions(model, _make_pictures(300, 1.0, (0.5, 0.5)), torch.tensor([0.9, 0.1]))
+    _assert_is_same(restored, model)
+
+
+def _assert_is_same(restored: nn.Module, model: nn.Module) -> None:
+    for name, value in model.state_dict().items():
+        assert torch.equal(restored.state_dict()[name].nan_to_num(), value.nan_to_num()), name

@@ -9,8 +9,18 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from services.trainer.domain.evidence import compare_reliance, make_swaps, measure, measure_reliance
-from services.trainer.domain.pictures import Pictures
+from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.evidence import (
+    SWAPS_PER_PICTURE,
+    Evidence,
+    compare_reliance,
+    make_swaps,
+    measure,
+    measure_reliance,
+    predict,
+)
+from services.trainer.domain.gate import decide
+from services.trainer.domain.pictures import Pictures, move_regions
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take
 
 
@@ -27,6 +37,20 @@ class _ReadsOnePixel(nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> ImageClassifierOutput:
         written = pixel_values[:, 0, self.row, self.column]
         return ImageClassifierOutput(logits=-(written[:, None] - torch.arange(CLASSES)).square())
+
+
+class _Says(nn.Module):
+    """The same logits of every picture."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, logits: tuple[float, ...]) -> None:
+        super().__init__()
+        self.logits = torch.tensor(logits)
+        self.config = dataclasses.make_dataclass("Config", ["num_labels"])(len(logits))
+
+    def forward(self, pixel_values: torch.Tensor) -> ImageClassifierOutput:
+        return ImageClassifierOutput(logits=self.logits + 0 * pixel_values[:, 0, 0, :1])
 
 
 def _written(labels: list[int]) -> Pictures:
@@ -85,6 +109,48 @@ def test_flips_are_counted_among_pictures_that_were_right_before():
     wrong = Pictures(HELD_OUT.pixels, (HELD_OUT.labels + 1) % CLASSES, HELD_OUT.masks)
     evidence = measure(_ReadsOnePixel(0, 0), wrong, wrong, make_swaps(wrong, seed=0))
     assert (evidence.accuracy, evidence.flip_rate) == (0.0, 0.0)
+
+
+def test_moved_pictures_are_made_a_few_at_a_time_and_are_the_same(monkeypatch: pytest.MonkeyPatch):
+    swaps = make_swaps(HELD_OUT, seed=0)
+    parts = list(swaps.split(7))
+    assert {len(part) for part in parts[:-1]} == {7}
+    assert torch.equal(torch.cat([part.pixels for part in parts]), swaps.moved.pixels)
+    assert torch.equal(torch.cat([part.labels for part in parts]), swaps.labels)
+    at_once = []
+    monkeypatch.setattr("services.trainer.domain.evidence._FORWARD_BATCH", 7)
+    monkeypatch.setattr(
+        "services.trainer.domain.evidence.move_regions",
+        lambda donors, receivers: at_once.append(len(receivers)) or move_regions(donors, receivers),
+    )
+    measure(_ReadsOnePixel(0, 0), HELD_OUT, HELD_OUT, make_swaps(HELD_OUT, seed=0))
+    assert max(at_once) == 7
+    assert sum(at_once) == SWAPS_PER_PICTURE * len(HELD_OUT)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [(float("nan"), float("nan")), (0.0, float("nan")), (float("inf"), float("inf")), (-float("inf"), -float("inf"))],
+)
+def test_a_model_whose_logits_are_no_numbers_decides_nothing_and_is_refused(logits: tuple[float, float]):
+    labels = torch.tensor([0] * 95 + [1] * 5)
+    validation = Pictures(torch.zeros((100, 1, SIDE, SIDE)), labels)
+    held_out = Pictures(HELD_OUT.pixels[:10], torch.tensor([0, 1] * 5), HELD_OUT.masks[:10])
+    after = measure(_Says(logits), validation, held_out, make_swaps(held_out, seed=0))
+    assert (after.accuracy, after.class_accuracy, after.swap_accuracy) == (0.0, (0.0, 0.0), 0.0)
+    # Taken for class 0, which nearly all pictures are of, it would be right 95 times of 100 and after half of the swaps, and follow no region.
+    before = Evidence(0.9, (0.94, 0.15), swap_accuracy=0.3, flip_rate=0.5, swap_count=200, reliance=0.5)
+    assert not decide(before, after, Criteria()).is_accepted
+
+
+def test_one_class_that_is_ruled_out_leaves_the_decision_to_the_others():
+    assert predict(_Says((-float("inf"), 0.0)), HELD_OUT.pixels).tolist() == [1] * len(HELD_OUT)
+
+
+def test_a_gradient_that_is_no_number_counts_as_resting_on_the_region():
+    reference = torch.zeros((1, SIDE, SIDE))
+    for value in (float("nan"), float("inf")):
+        assert measure_reliance(_Linear(torch.full((CLASSES, SIDE, SIDE), value)), HELD_OUT, reference) == 1.0
 
 
 @pytest.mark.parametrize(
