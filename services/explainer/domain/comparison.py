@@ -24,7 +24,13 @@ class Comparison:
         self._difference_sum = 0.0
 
     def add(self, champion: np.ndarray, shadow: np.ndarray) -> None:
-        """Count pictures by their probabilities, each (picture, class)."""
+        """Count pictures by their probabilities, each (picture, class). Where one of the two says what is no number, the picture failed.
+
+        The largest of probabilities that are NaN is the first: such a shadow would agree on every picture of the first class.
+        """
+        is_answered = np.isfinite(champion).all(axis=1) & np.isfinite(shadow).all(axis=1)
+        self.failed_count += int((~is_answered).sum())
+        champion, shadow = champion[is_answered], shadow[is_answered]
         np.add.at(self.confusion, (champion.argmax(axis=1), shadow.argmax(axis=1)), 1)
         self._difference_sum += float(np.abs(champion - shadow).mean(axis=1).sum())
 
