@@ -40,7 +40,11 @@ def outline(picture: np.ndarray, box: PixelBox) -> np.ndarray:
     is_inside[own.window] = True
     if is_inside.all():
         return is_inside
-    kept = _keep_distinct(_to_work_size(picture[around.window]), _to_work_size(is_inside))
+    is_inside_at_work = _to_work_size(is_inside)
+    # Of surroundings that are shrunk a ring of one or two pixels may be lost, and with it what to tell the box from.
+    if is_inside_at_work.all():
+        return is_inside[own.window]
+    kept = _keep_distinct(_to_work_size(picture[around.window]), is_inside_at_work)
     return _from_work_size(kept, is_inside.shape)[own.window]
 
 

@@ -35,6 +35,12 @@ def test_box_around_the_whole_picture_is_kept_whole():
     assert outline(lesion(40)[0], PixelBox(0, 0, 40, 40)).all()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("right_px", [598, 599])
+def test_box_whose_ring_is_too_thin_to_be_seen_is_kept_whole(right_px):
+    assert outline(lesion(600)[0], PixelBox(0, 0, 600, right_px)).all()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 300)])
 def test_tiny_pictures_are_outlined_too(size):
     box = PixelBox(0, 0, 1, 1)
