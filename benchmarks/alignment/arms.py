@@ -144,6 +144,8 @@ ARMS: dict[str, Arm] = {
     "inverted verdicts": Aligned(judge=lambda critiqued, _: turn_round(critiqued.verdicts)),
     "regions not moved": Aligned(recipe=PAPER_RECIPE),
     "regions moved, no penalty": Aligned(recipe=replace(Recipe(), critiqued_count=0)),
+    # Ordinary training goes on, and the best of its snapshots is held before the gate, which should take none.
+    "neither moved nor penalised": Aligned(recipe=replace(PAPER_RECIPE, critiqued_count=0)),
     "regions keep their brightness": Aligned(recipe=replace(Recipe(), redrawn_ratio=0.0)),
     "whole tiles as masks": Aligned(options=SegmentationOptions(kept_evidence_ratio=1.0)),
     "lowest entropy overall": Aligned(selection=Selection.LOW_ENTROPY),
