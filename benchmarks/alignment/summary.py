@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.evidence import Evidence
+from services.trainer.domain.gate import decide
+
 FIGURES = ("overall", "worst_group")
 CONFIDENCE = 0.95
 
@@ -38,8 +42,15 @@ def _summarise(runs: dict[str, dict[str, Any]], name: str, figure: str) -> dict[
 
 def _count_accepted(runs: dict[str, dict[str, Any]], name: str) -> str | None:
     """In how many of its seeds the gate took the arm's model; None for an arm that does not come to the gate."""
-    asked = [arms[name]["is_accepted"] for arms in runs.values() if "is_accepted" in arms.get(name, {})]
+    asked = [_is_accepted(arms[name]) for arms in runs.values() if "is_accepted" in arms.get(name, {})]
     return f"{sum(asked)} of {len(asked)}" if asked else None
+
+
+def _is_accepted(result: dict[str, Any]) -> bool:
+    """What today's gate says of the evidence that a run kept; of the correction, which keeps none, what the gate said then."""
+    if "before" not in result:
+        return result["is_accepted"]
+    return decide(Evidence(**result["before"]), Evidence(**result["after"]), Criteria()).is_accepted
 
 
 def _points(runs: dict[str, dict[str, Any]], figure: str, names: Sequence[str]) -> list[list[float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from services.trainer.domain.criteria import Criteria
+from services.trainer.domain.criteria import LEAST_CLOSED, LEAST_GAIN, Criteria
 from services.trainer.domain.evidence import Evidence
 
 TOLERANCE = 1e-9
@@ -71,11 +71,11 @@ def _check_classes(before: Evidence, after: Evidence, criteria: Criteria) -> lis
 
 
 def _check_shortcut(before: Evidence, after: Evidence, criteria: Criteria) -> list[Check]:
-    gain, rise, drop = criteria.min_swap_accuracy_gain, criteria.max_flip_rate_rise, criteria.min_reliance_drop
+    gain, rise, drop = ask_gain(before, criteria), criteria.max_flip_rate_rise, criteria.min_reliance_drop
     can_swap = None not in (before.swap_accuracy, after.swap_accuracy, before.flip_rate, after.flip_rate)
     checks = [
         Check(
-            f"accuracy under swapped regions rises by at least {gain:g}",
+            f"accuracy under swapped regions rises by at least {gain:.3g}",
             before.swap_accuracy,
             after.swap_accuracy,
             can_swap and _is_at_most(gain, after.swap_accuracy - before.swap_accuracy),
@@ -93,6 +93,13 @@ def _check_shortcut(before: Evidence, after: Evidence, criteria: Criteria) -> li
         criterion = f"the part of the decision in criticised regions falls by at least {drop:g}"
         checks.append(Check(criterion, before.reliance, after.reliance, falls))
     return checks
+
+
+def ask_gain(before: Evidence, criteria: Criteria) -> float:
+    """How much swap accuracy must rise: unless a job says it, the more the more swaps cost."""
+    if criteria.min_swap_accuracy_gain is not None:
+        return criteria.min_swap_accuracy_gain
+    return max(LEAST_GAIN, LEAST_CLOSED * (1 - (before.swap_accuracy or 0.0)))
 
 
 def allow_drop(before: Evidence, criteria: Criteria) -> float:

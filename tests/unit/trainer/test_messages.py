@@ -117,7 +117,6 @@ def test_a_job_says_how_it_is_done_with_the_defaults_filled_in(tmp_path):
             "max_accuracy_drop": 0.05,
             "max_flipped_loss": 0.1,
             "max_class_accuracy_drop": 0.2,
-            "min_swap_accuracy_gain": 0.01,
             "max_flip_rate_rise": 0.0,
         },
     )

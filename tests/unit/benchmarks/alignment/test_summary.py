@@ -44,3 +44,10 @@ def test_the_table_has_a_row_an_arm():
     assert rows[2] == "| plain | 3 | 52.0 ± 5.0 | 15.0 ± 12.4 |  | -67.0 ± 7.5 (p 0.0007) |  |"
     assert rows[3].endswith("| 1 of 2 |")
     assert len(rows) == 5
+
+
+@pytest.mark.parametrize(("swap_accuracy", "told"), [(0.45, "0 of 1"), (0.9, "1 of 1")])
+def test_the_gate_of_today_is_held_on_the_evidence_that_a_run_kept(swap_accuracy: float, told: str):
+    before = {"accuracy": 0.9, "class_accuracy": [0.9, 0.9], "swap_accuracy": 0.4, "flip_rate": 0.5, "swap_count": 9}
+    kept = {"before": before, "after": before | {"swap_accuracy": swap_accuracy}, "is_accepted": True}
+    assert summarise({"0": {"nano": run(0.9, 0.8) | kept}})["nano"]["accepted"] == told

@@ -8,7 +8,7 @@ import pytest
 
 from services.trainer.domain.criteria import Criteria
 from services.trainer.domain.evidence import Evidence
-from services.trainer.domain.gate import allow_drop, decide
+from services.trainer.domain.gate import allow_drop, ask_gain, decide
 
 BEFORE = Evidence(accuracy=0.98, class_accuracy=(1.0, 0.96), swap_accuracy=0.4, flip_rate=0.6, swap_count=200)
 BETTER = Evidence(accuracy=0.97, class_accuracy=(0.97, 0.97), swap_accuracy=0.9, flip_rate=0.05, swap_count=200)
@@ -19,12 +19,12 @@ BETTER = Evidence(accuracy=0.97, class_accuracy=(0.97, 0.97), swap_accuracy=0.9,
     [
         ({}, []),
         (
-            {"accuracy": 0.87, "class_accuracy": (0.8, 0.96), "swap_accuracy": 0.41, "flip_rate": 0.6},
+            {"accuracy": 0.87, "class_accuracy": (0.8, 0.96), "swap_accuracy": 0.49, "flip_rate": 0.6},
             [],
         ),  # at each limit
         ({"accuracy": 0.86}, ["validation accuracy"]),
         ({"class_accuracy": (0.79, 0.97)}, ["no class falls"]),
-        ({"swap_accuracy": 0.405}, ["swapped regions"]),
+        ({"swap_accuracy": 0.485}, ["swapped regions"]),
         ({"flip_rate": 0.61}, ["flip rate"]),
         ({"swap_accuracy": None, "flip_rate": None}, ["swapped regions", "flip rate"]),
         ({"accuracy": 0.1, "class_accuracy": (0.1, 0.1)}, ["validation accuracy", "no class falls"]),
@@ -36,6 +36,11 @@ def test_gate_names_exactly_the_criteria_that_are_missed(change: dict, missed: l
     assert len(told) == len(missed)
     assert all(part in criterion for part, criterion in zip(missed, told, strict=True))
     assert decision.is_accepted == (not missed)
+
+
+@pytest.mark.parametrize(("swap_accuracy", "gain"), [(0.0, 0.15), (0.4, 0.09), (0.9, 0.015), (0.99, 0.01), (1.0, 0.01)])
+def test_the_more_swaps_cost_the_more_must_be_gained(swap_accuracy: float, gain: float):
+    assert ask_gain(replace(BEFORE, swap_accuracy=swap_accuracy), Criteria()) == pytest.approx(gain)
 
 
 def test_gate_refuses_a_model_that_did_not_change():
