@@ -65,7 +65,7 @@ def test_worker_that_hangs_is_deaf_and_one_without_a_broker_is_not(own_trainer: 
 
 
 def probe(trainer: Trainer, **settings: str) -> subprocess.CompletedProcess[str]:
-    named = {"broker_url": trainer.broker_url, "listen": "x", "store_root": "x", "data_root": "x"}
+    named = {"broker_url": trainer.broker_url, "listen": "x:1", "store_root": "x", "data_root": "x"}
     named |= {"explainer_address": "x", "lvlm_address": "x"} | settings
     environment = os.environ | {f"TRAINER_{name.upper()}": value for name, value in named.items()}
     command = [sys.executable, "-m", "services.trainer.probe"]
