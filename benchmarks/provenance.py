@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from plumbline.whole_files import write_whole
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,10 +30,7 @@ def where() -> dict[str, str | None]:
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write a result file, whole or not at all: some are written anew after each part, and go on from what they hold."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(path)
+    write_whole(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _git(*arguments: str) -> str | None:
