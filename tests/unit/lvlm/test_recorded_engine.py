@@ -1,9 +1,7 @@
 """Recordings: every answer of an engine, played back, and nothing of what was asked."""
 
 import json
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from services.lvlm.bootstrap import build_engine
 from services.lvlm.ports import Question
 from services.lvlm.settings import LvlmSettings
 from tests.support.fakes import ScriptedEngine
+from tests.support.full_disk import full_disk
 
 QUESTION = Question(
     "Is the marker in the corner?", (Image.new("RGB", (4, 4), (1, 2, 3)),), schema={"type": "object"}, seed=3
@@ -112,17 +111,6 @@ async def test_a_line_torn_by_a_kill_is_passed_over_and_any_other_is_told(tmp_pa
     path.write_text("[]\n" + path.read_text())
     with pytest.raises(WrongState, match=r"jsonl:1 is no line of a recording"):
         RecordedEngine(tmp_path)
-
-
-@contextmanager
-def full_disk(free_bytes: int) -> Iterator[None]:
-    """No file of this process grows over `free_bytes` meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_line_that_a_full_disk_tears_is_taken_back_and_the_recording_goes_on(tmp_path: Path):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from plumbline.lvlm.v1 import lvlm_service_pb2 as pb
 from plumbline.lvlm.v1 import lvlm_service_pb2_grpc as rpc
 from plumbline.whole_files import write_whole
 from tests.support.commands import run_command, serve
+from tests.support.full_disk import full_disk
 
 
 class Lvlm(rpc.LvlmServiceServicer):
@@ -25,22 +23,11 @@ class Lvlm(rpc.LvlmServiceServicer):
         return pb.CompileSpecificationResponse(specification={"task": request.task, "rules": rules})
 
 
-@contextmanager
-def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """No file of this process grows further: what a full disk does to it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_confirmed_specification_outlives_the_next_one_that_the_disk_has_no_room_for(tmp_path: Path):
     sentences, out = tmp_path / "sentences.yaml", tmp_path / "specification.yaml"
     sentences.write_text(f"task: Read.\nclasses: [a]\nsentences: {{a: {'the strokes ' * 500}}}\n")
     out.write_text("task: confirmed\n")
-    with serve(Lvlm()) as address, files_of_at_most(1000):
+    with serve(Lvlm()) as address, full_disk(1000):
         result = run_command("specification", "compile", str(sentences), "--out", str(out), "--yes", lvlm=address)
     assert (result.exit_code, "File too large" in result.stderr) == (1, True), result.output
     assert out.read_text() == "task: confirmed\n"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +28,7 @@ from services.trainer.domain.job import Loss
 from services.trainer.domain.losses import LOSSES
 from services.trainer.domain.pictures import Pictures
 from services.trainer.domain.run_state import RunState
+from tests.support.full_disk import full_disk
 from tests.unit.trainer.shortcut_set import CLASSES, SIDE, make_pictures, take, train_shortcut
 
 STEPS = 60
@@ -249,20 +248,9 @@ def test_one_of_another_format_is_refused(stage: _Stage, monkeypatch: pytest.Mon
     assert stage.checkpoints.latest() is None
 
 
-@contextmanager
-def _full_disk() -> Iterator[None]:
-    """No file of this process grows over 1,000 bytes meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_disk_that_takes_no_checkpoint_costs_a_warning(stage: _Stage, caplog: pytest.LogCaptureFixture):
     checkpoint = stage.cut_off(3)
-    with caplog.at_level(logging.WARNING), _full_disk():
+    with caplog.at_level(logging.WARNING), full_disk(1000):
         stage.checkpoints.write(dataclasses.replace(checkpoint, step=4))
     assert [record.message for record in caplog.records] == ["checkpoint not written"]
     assert stage.names() == ["000000003.safetensors"]  # nor a part of it

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from services.trainer.adapters.open_tracker import NoTracker, open_tracker
 from services.trainer.adapters.tensorboard_tracker import TensorboardTracker
 from services.trainer.ports import RunEnd, TrackedJob, Tracker
 from services.trainer.settings import TrainerSettings
+from tests.support.full_disk import full_disk
 from tests.support.tracked_runs import ReadRun, read_mlflow, read_tensorboard
 from tests.support.waiting import wait_for
 from tests.unit.trainer.fakes import ListTracker
@@ -106,17 +105,6 @@ def test_a_job_that_comes_again_goes_on_in_its_run_and_its_steps_are_told_once(
         assert "status FINISHED" in run.texts
 
 
-@contextmanager
-def _full_disk() -> Iterator[None]:
-    """No file of this process grows."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
 )  # the writer's own thread dies of it
@@ -127,7 +115,7 @@ def test_curves_go_on_in_another_file_once_the_disk_has_room_again(tmp_path: Pat
     tracker.tell(JOB.job_id, 1, {"step/penalty": 1.0})
     writer = tracker._writers[JOB.job_id]
     writer.flush()
-    with _full_disk():
+    with full_disk(1):
         tracker.tell(JOB.job_id, 2, {"step/penalty": 2.0})
         wait_for(lambda: not writer.file_writer.event_writer._async_writer._worker.is_alive(), 5)
     with pytest.raises(OSError, match="too large"):
